@@ -1,0 +1,44 @@
+// One call of an elementwise loss, as plain data: what ops/ hands to the drivers.
+//
+//     forward   loss (and sums), and with `grad_input` also the gradient for grad_output = 1
+//     backward  grad_input = grad_output * scale * m w dl/dx, recomputed from the inputs
+//
+// An absent tensor is an Operand without data; its weight, mask value or pos_weight is 1.
+#pragma once
+
+#include "core/extents.h"
+#include "reductions/sums.h"
+#include "regions/program.h"
+
+namespace fusedloss {
+
+struct ElementwiseParams {
+  Extents extents;
+  Operand input, target, weight, pos_weight;
+  Program region;
+
+  Operand grad_output;  // backward only: 0-d (all strides 0), or the loss's shape for kNone
+  Operand grad_input;   // present when the gradient is asked for
+  Operand loss;         // 0-d, or the input's shape for kNone
+
+  Reduction reduction = Reduction::kMean;
+  Normalizer normalizer = Normalizer::kWeights;
+  Operand given_normalizer;  // kGiven: a 0-d tensor, or else the number below
+  double given_number = 1;
+  bool wants_sums = false;  // sums are asked for although the reduction does not need them
+
+  // float64, layout `SumsLayout`: written by forward, read by backward.
+  double* sums = nullptr;
+};
+
+// total[samples], normalizer[samples], scale[samples], selected[1]
+struct SumsLayout {
+  int64_t samples;
+  FL_HOST_DEVICE int64_t total(int64_t sample) const { return sample; }
+  FL_HOST_DEVICE int64_t normalizer(int64_t sample) const { return samples + sample; }
+  FL_HOST_DEVICE int64_t scale(int64_t sample) const { return 2 * samples + sample; }
+  FL_HOST_DEVICE int64_t selected() const { return 3 * samples; }
+  FL_HOST_DEVICE int64_t length() const { return 3 * samples + 1; }
+};
+
+}  // namespace fusedloss
