@@ -54,8 +54,8 @@ def import_torch():
         import torch
     except ImportError as error:
         raise Missing(
-            f"fusedloss is built against the torch of your environment, and {sys.executable} cannot "
-            f"import one ({error}). Install {need} first, then run: "
+            "fusedloss is built against the torch of your environment, and "
+            f"{sys.executable} cannot import one ({error}). Install {need} first, then run: "
             "pip install --no-build-isolation ."
         ) from error
     found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
@@ -214,8 +214,11 @@ def plan():
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     find_compiler()
     toolkit = choose_toolkit(torch)
-    # A CPU torch leaves CUDA_HOME unset whatever the environment says.
+    # A CPU torch leaves CUDA_HOME unset whatever the environment says, and compiles .cu files
+    # without listing their headers, so that a changed header would rebuild none of them.
     cpp_extension.CUDA_HOME = str(toolkit.home) if toolkit else None
+    if toolkit and not torch.version.cuda:
+        torch.version.cuda = toolkit.version
     return extension(toolkit), cpp_extension.BuildExtension
 
 
