@@ -1,15 +1,16 @@
 # make demo      train the two networks of the demo, print its table, write its pictures
 # make test      checks and the quick tests;  make test-all: the slow ones too
 # make bench     measure against eager and compiled PyTorch
-# make format    rewrite the sources in the one style;  make clean: remove what was made
+# make format    rewrite the sources in the one style
+# make clean     remove what was built and drawn (the tools in .venv stay)
 #
-# PYTHON=python3.12   the interpreter to start from, default python3. If it has a torch >= 2.13, that
-#                     one is used; else TORCH is installed into .venv:
-# TORCH=torch==2.14.1 default torch==2.13.0
-# ARGS="-k mse"       more arguments for pytest or the demo
+# PYTHON=python3.12     the interpreter to make .venv from, default python3. A torch >= 2.13 that it
+#                       has is used; where it has none, torch==2.13.0 is installed into .venv.
+# TORCH="torch==2.14.1" installs that one in any case
+# ARGS="-k mse"         more arguments for pytest or the demo
 
 PYTHON ?= python3
-TORCH ?= torch==2.13.0
+TORCH ?=
 ARGS ?=
 
 PY := .venv/bin/python
@@ -26,7 +27,9 @@ LIST_TOOLS := import re, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))
   own = [r for r in e["dev"] if r.startswith("fusedloss")]; names = re.findall(r"\w+", own[0])[1:]; \
   print(*sorted({r for n in ["dev", *names] for r in e[n]} - set(own)), sep="\n")
 
-.PHONY: demo test test-all bench format clean build check
+SITE := import sysconfig; print(sysconfig.get_path("purelib"))
+
+.PHONY: demo test test-all bench format clean build check always
 
 demo: build
 	$(PY) -m fusedloss.demo $(ARGS)
@@ -60,12 +63,16 @@ build: .venv/tools
 	touch $@
 
 # A path file makes the torch of the active environment visible in .venv, whatever kind that is.
-.venv/torch: .venv/bin/python
-	found=$$($(PYTHON) -c '$(FIND_TORCH)' 2>/dev/null); \
-	if [ -n "$$found" ]; then echo "using the torch in $$found"; \
-	  echo "$$found" > $$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/active-environment.pth; \
-	else echo "installing $(TORCH) into .venv"; $(PIP) install "$(TORCH)"; fi
-	touch $@
+.venv/torch: .venv/bin/python $(if $(TORCH),always)
+	@found=$$($(PYTHON) -c '$(FIND_TORCH)' 2>/dev/null); \
+	if [ -n "$(TORCH)" ] || [ -z "$$found" ]; then \
+	  echo "torch: $(or $(TORCH),torch==2.13.0) in .venv"; \
+	  $(PIP) install "$(or $(TORCH),torch==2.13.0)"; \
+	else \
+	  echo "torch: the one in $$found"; \
+	  echo "$$found" > "$$($(PY) -c '$(SITE)')/active-environment.pth"; \
+	fi
+	@test -e $@ || touch $@
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -75,5 +82,5 @@ build: .venv/tools
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv build dist *.egg-info fusedloss/*.so demo-output bench-output .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info fusedloss/*.so demo-output bench-output .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
