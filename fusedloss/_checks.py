@@ -1,0 +1,261 @@
+"""What the functions accept: one checker per rule, run before anything is computed.
+
+The common case must cost next to nothing, so a checker compares and returns; the message of a
+failure is put together by a `_refuse_...` function that runs only then. Nothing here looks at the
+values of a tensor, so nothing waits for a device, and everything is traced by Dynamo.
+"""
+
+import math
+import numbers
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+REAL = frozenset(
+    FLOATING
+    + (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    + (torch.uint16, torch.uint32, torch.uint64)
+)
+REDUCTIONS = ("mean", "none", "sum", "sample_mean")
+NORMALIZERS = ("weights", "selected", "positions", "all")
+_STRIDED = torch.strided
+
+
+def check_legacy(size_average, reduce) -> None:
+    """torch's deprecated flags keep their places in the signatures, and nothing else."""
+    if size_average is not None or reduce is not None:
+        name, value = ("size_average", size_average)
+        if size_average is None:
+            name, value = ("reduce", reduce)
+        raise TypeError(
+            f"{name} is deprecated in torch and not supported, got {name}={value!r}; use "
+            'reduction="mean", "sum" or "none" instead'
+        )
+
+
+def check_elementwise(
+    input, target, weight, pos_weight, region, reduction, normalizer, torch_weight=False
+) -> None:
+    """All rules of the elementwise family but those of a loss's own numbers.
+
+    `torch_weight`: `weight` follows torch's broadcasting rules alone (the binary cross-entropies).
+    """
+    if not isinstance(input, Tensor) or input.dtype not in FLOATING:
+        _refuse_tensor("input", input, "a floating tensor")
+    if not isinstance(target, Tensor) or target.dtype not in REAL:
+        _refuse_tensor("target", target, "a real tensor")
+    if input.layout is not _STRIDED or target.layout is not _STRIDED:
+        _refuse_layout(input, target)
+    shape = input.shape
+    if target.shape != shape:
+        _refuse_target_shape(input, target)
+    device = input.device
+    if target.device != device:
+        _refuse_device("target", target, device)
+    if weight is not None:
+        if torch_weight:
+            check_torch_weight("weight", weight, input)
+        else:
+            check_weight(weight, input)
+    if pos_weight is not None:
+        check_torch_weight("pos_weight", pos_weight, input)
+    if region is not None:
+        for tensor in region.tensors:
+            _check_operand("mask", tensor, device)
+            _check_broadcast("mask", tensor.shape, shape)
+    check_reduction(reduction)
+    if normalizer is not None:
+        check_normalizer(normalizer, reduction, device)
+
+
+def check_weight(weight, input) -> None:
+    """A weight follows the broadcasting rule of masks: decided by the number of dims."""
+    _check_operand("weight", weight, input.device)
+    _check_broadcast("weight", weight.shape, input.shape)
+
+
+def check_torch_weight(name: str, weight, input) -> None:
+    """A weight that broadcasts to `input` by torch's rules, from the right."""
+    _check_operand(name, weight, input.device)
+    shape, given = input.shape, weight.shape
+    missing = len(shape) - len(given)
+    if missing < 0 or not _fits(given, shape[missing:] if missing else shape):
+        raise ValueError(
+            f"{name} must broadcast to the shape of input by torch's rules (aligned from the "
+            f"right), got {_text(given)} for input {_text(shape)}"
+        )
+
+
+def check_reduction(reduction) -> None:
+    if reduction not in REDUCTIONS:
+        if not isinstance(reduction, str):
+            raise TypeError(
+                f"reduction must be a str, got {type(reduction).__name__}; "
+                f"accepted: {_quoted(REDUCTIONS)}"
+            )
+        raise ValueError(f"reduction must be one of {_quoted(REDUCTIONS)}, got {reduction!r}")
+
+
+def check_normalizer(normalizer, reduction: str, device=None) -> None:
+    """What a mean is divided by; `device` None (a module's constructor): not known yet."""
+    is_tensor = isinstance(normalizer, Tensor)
+    if is_tensor:
+        _check_normalizer_tensor(normalizer, device)
+    elif isinstance(normalizer, str):
+        if normalizer not in NORMALIZERS:
+            _refuse_normalizer(ValueError, repr(normalizer))
+    elif isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
+        _refuse_normalizer(TypeError, f"{type(normalizer).__name__} {normalizer!r}")
+    elif not 0 < normalizer < math.inf:
+        _refuse_normalizer(ValueError, repr(normalizer))
+    if reduction not in ("mean", "sample_mean"):
+        raise ValueError(
+            'normalizer needs reduction="mean" or "sample_mean", got '
+            f"normalizer={_shown(normalizer)} with reduction={reduction!r}"
+        )
+    if reduction == "sample_mean" and not isinstance(normalizer, str):
+        raise ValueError(
+            f'normalizer must be one of {_quoted(NORMALIZERS)} with reduction="sample_mean", '
+            f'got {_shown(normalizer)}; a number or tensor works with reduction="mean"'
+        )
+
+
+def check_number(
+    name: str, value, low: float = -math.inf, low_inclusive: bool = False, high: float = math.inf
+) -> None:
+    """A finite number in the interval; `low_inclusive` says whether `low` itself is in.
+
+    `high`, where finite, is always in.
+    """
+    if type(value) is not float and (
+        isinstance(value, bool) or not isinstance(value, numbers.Real)
+    ):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__} {_shown(value)}")
+    if low < value < high or (value == low and low_inclusive) or (value == high < math.inf):
+        return
+    bounds = "finite"
+    if low != -math.inf:
+        bounds += f" and {'>=' if low_inclusive else '>'} {low:g}"
+    if high != math.inf:
+        bounds += f" and <= {high:g}"
+    raise ValueError(f"{name} must be {bounds}, got {value!r}")
+
+
+def broadcast_view(tensor: Tensor, input_ndim: int) -> Tensor:
+    """A mask or weight with `input_ndim` dims, so that torch's broadcasting rules apply.
+
+    Decided by the number of dims, never by sizes: one dim fewer than `input` is a tensor of
+    positions and gets a channel dim of size 1; fewer still is aligned from the right.
+    """
+    missing = input_ndim - tensor.ndim
+    if missing == 0:
+        return tensor
+    if missing == 1 and input_ndim >= 2:
+        return tensor.unsqueeze(1)
+    return tensor[(None,) * missing]
+
+
+def _check_operand(name: str, tensor, device) -> None:
+    """A real, dense tensor on the device of `input` (one of no dims may stay on the CPU)."""
+    if not isinstance(tensor, Tensor) or tensor.dtype not in REAL:
+        _refuse_tensor(name, tensor, "a real tensor")
+    if tensor.layout is not _STRIDED:
+        _refuse_tensor(name, tensor, "a dense tensor", f"layout {tensor.layout}")
+    if tensor.device != device and (tensor.ndim > 0 or tensor.device.type != "cpu"):
+        _refuse_device(name, tensor, device)
+
+
+def _check_broadcast(name: str, given, shape) -> None:
+    """Section 1 of the contract: `given` against `shape`, its positions or its spatial dims."""
+    ndim, missing = len(shape), len(shape) - len(given)
+    if missing == 0:
+        against = shape
+    elif missing < 0:
+        _refuse_broadcast(name, given, shape)
+    elif missing == 1 and ndim >= 2:
+        against = shape[:1] + shape[2:]
+    else:
+        against = shape[missing:]
+    if not _fits(given, against):
+        _refuse_broadcast(name, given, shape)
+
+
+def _fits(given, against) -> bool:
+    for size, full in zip(given, against, strict=True):
+        if size != full and size != 1:
+            return False
+    return True
+
+
+def _check_normalizer_tensor(normalizer: Tensor, device) -> None:
+    if normalizer.dtype not in REAL or normalizer.dtype is torch.bool:
+        _refuse_normalizer(TypeError, f"a tensor of dtype {normalizer.dtype}")
+    if normalizer.ndim != 0:
+        _refuse_normalizer(ValueError, f"a tensor of shape {_text(normalizer.shape)}")
+    if device is not None and normalizer.device != device and normalizer.device.type != "cpu":
+        _refuse_device("normalizer", normalizer, device)
+
+
+def _refuse_tensor(name: str, value, accepted: str, given: str | None = None) -> NoReturn:
+    dtypes = ", ".join(str(dtype)[6:] for dtype in FLOATING)
+    if accepted == "a floating tensor":
+        accepted += f" ({dtypes})"
+    elif accepted == "a real tensor":
+        accepted += f" (bool, integer, {dtypes})"
+    if given is None:
+        given = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"{name} must be {accepted}, got {given}")
+
+
+def _refuse_layout(input: Tensor, target: Tensor) -> NoReturn:
+    name, value = ("target", target) if input.layout is _STRIDED else ("input", input)
+    _refuse_tensor(name, value, "a dense tensor", f"layout {value.layout}")
+
+
+def _refuse_target_shape(input: Tensor, target: Tensor) -> NoReturn:
+    raise ValueError(
+        f"target must have the shape of input, got target {_text(target.shape)} for input "
+        f"{_text(input.shape)}; expand it explicitly where a broadcast is meant"
+    )
+
+
+def _refuse_device(name: str, tensor: Tensor, device) -> NoReturn:
+    raise ValueError(f"{name} must be on the device of input ({device}), got {tensor.device}")
+
+
+def _refuse_broadcast(name: str, given, shape) -> NoReturn:
+    ndim = len(shape)
+    message = f"{name} {_text(given)} does not broadcast to input {_text(shape)}: accepted are "
+    accepted = [f"{ndim} dims that broadcast to {_text(shape)}"]
+    if ndim >= 2:
+        positions = shape[:1] + shape[2:]
+        accepted.append(f"{ndim - 1} dims that broadcast to the positions {_text(positions)}")
+    if ndim >= 3:
+        accepted.append(f"fewer dims, from the right, to the spatial dims {_text(shape[2:])}")
+    message += "; ".join(accepted) + ". Dim 1 of input is its channel dim"
+    if 2 <= ndim == len(given) + 1:
+        message += f": a {name} per channel must be written {_text((1, *given))}"
+        if ndim == 3:
+            message += ", and images without channels take input.unsqueeze(1)"
+    raise ValueError(message)
+
+
+def _refuse_normalizer(kind, given: str) -> NoReturn:
+    raise kind(
+        f"normalizer must be None, one of {_quoted(NORMALIZERS)}, a positive finite number or a "
+        f"real tensor without dims, got {given}"
+    )
+
+
+def _text(shape) -> str:
+    return str(tuple(shape))
+
+
+def _quoted(names) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _shown(value) -> str:
+    return f"a tensor of shape {_text(value.shape)}" if isinstance(value, Tensor) else repr(value)
