@@ -13,10 +13,8 @@
 
 namespace fusedloss::math {
 
-template <class T>
-FL_HOST_DEVICE T abs(T x) {
-  return x < T(0) ? -x : (x == T(0) ? T(0) : x);
-}
+FL_HOST_DEVICE double abs(double x) { return ::fabs(x); }
+FL_HOST_DEVICE float abs(float x) { return ::fabsf(x); }
 
 // The larger of both; NaN if `a` is NaN.
 template <class T>

@@ -1,0 +1,389 @@
+// The driver behind cpu/elementwise.h; instantiated once per operation type.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "cpu/elementwise.h"
+#include "cpu/elementwise_loops.h"
+#include "cpu/region_evaluator.h"
+#include "cpu/stream.h"
+#include "cpu/tiling.h"
+
+namespace fusedloss::cpu {
+
+// Gradients of at least this many bytes are written past the caches.
+constexpr int64_t kStreamingBytes = int64_t{1} << 22;
+
+template <class T>
+struct ElementwiseScratch {
+  typename RegionEvaluator<T>::Scratch region;
+  alignas(64) T x[kTile], t[kTile], pos_weight[kTile], weight[kTile], w[kTile];
+  alignas(64) T grad_output[kTile], result[kTile], largest[kTile];
+};
+
+template <class Loss, class T>
+class ElementwiseDriver {
+  using Scratch = ElementwiseScratch<T>;
+
+ public:
+  ElementwiseDriver(const Loss& loss, const ElementwiseParams& params, ParallelFor parallel_for)
+      : loss_(loss),
+        params_(params),
+        parallel_for_(parallel_for),
+        tiling_(params.extents, params.normalizer == Normalizer::kPositions),
+        region_(params.region, params.target, params.extents),
+        input_(params.input, params.extents),
+        target_(params.target, params.extents),
+        weight_(params.weight, params.extents),
+        pos_weight_(params.pos_weight, params.extents),
+        grad_output_(params.grad_output, loss_extents(params)),
+        grad_input_(params.grad_input, params.extents),
+        value_(params.loss, loss_extents(params)),
+        has_region_(params.region),
+        weighted_(params.region || params.weight),
+        positional_(params.extents.channels == 1 ||
+                    ((!params.region || params.region.is_positional) &&
+                     !params.weight.varies_over_channels)) {
+    const int64_t bytes = params.extents.elements() * item_size(params.grad_input.dtype);
+    caching_ = bytes >= kStreamingBytes ? Caching::kStreaming : Caching::kNormal;
+  }
+
+  NotAProbability forward() {
+    std::vector<Sums> blocks(tiling_.blocks());
+    std::vector<Sums> samples(params_.extents.samples);
+    const bool none = params_.reduction == Reduction::kNone;
+    const bool summed_first = grad_input_ && depends_on_mask();
+    if (summed_first) {
+      run([&](int64_t block, Scratch& scratch) { sum_masks(block, scratch, blocks[block]); });
+    }
+    if (grad_input_) {
+      combine(blocks, samples);
+      set_scales(samples);
+    }
+    run([&](int64_t block, Scratch& scratch) {
+      tiling_.for_each_tile(block, [&](const TileRange& tile) {
+        Sums* sums = summed_first || !wants_sums() ? nullptr : &blocks[block];
+        blocks[block].total += run_tile(tile, scratch, sums);
+      });
+      finish_streaming();
+    });
+    combine(blocks, samples);
+    set_scales(samples);
+    if (!none) store_loss(samples);
+    return bad_input_;
+  }
+
+  void backward() {
+    run([&](int64_t block, Scratch& scratch) {
+      tiling_.for_each_tile(
+          block, [&](const TileRange& tile) { run_tile(tile, scratch, nullptr); });
+      finish_streaming();
+    });
+  }
+
+ private:
+  // ---- one tile ---------------------------------------------------------------------------------
+
+  struct Weights {
+    const T* mask = nullptr;  // nullptr: 1
+    const T* w = nullptr;     // mask * weight, nullptr: 1
+  };
+
+  Weights weights(int64_t index, int64_t count, Scratch& scratch) const {
+    Weights result;
+    if (has_region_) result.w = result.mask = region_.evaluate(index, count, scratch.region);
+    if (weight_) {
+      const T* weight = load(weight_, index, count, scratch.weight);
+      if (has_region_) RegionLoops<T>::product(result.mask, weight, scratch.w, count);
+      result.w = has_region_ ? scratch.w : weight;
+    }
+    return result;
+  }
+
+  // Adds the mask and weight of `count` elements, each standing for `repeats`.
+  void add_masks(const Weights& weights, int64_t count, int64_t repeats, Sums& sums) const {
+    const double factor = static_cast<double>(repeats);
+    int64_t selected = count;
+    double mask = static_cast<double>(count);
+    if (weights.mask != nullptr) {
+      selected = SumLoops<T>::count_nonzero(weights.mask, count);
+      mask = params_.region.is_binary ? static_cast<double>(selected)
+                                      : SumLoops<T>::sum(weights.mask, count);
+    }
+    sums.selected += selected * repeats;
+    sums.mask += mask * factor;
+    sums.weights += weights.w == weights.mask ? mask * factor
+                                              : SumLoops<T>::sum(weights.w, count) * factor;
+  }
+
+  // The largest mask value of each position, summed: only for masks that differ between channels.
+  void add_positions(const T* mask, const TileRange& tile, int64_t channel, Scratch& scratch,
+                     Sums& sums) const {
+    const Extents& extents = params_.extents;
+    if (tiling_.planar()) {
+      if (channel == 0) {
+        std::copy_n(mask, tile.count, scratch.largest);
+      } else {
+        RegionLoops<T>::raise_to(scratch.largest, mask, tile.count);
+      }
+      if (channel == extents.channels - 1) {
+        sums.positions += SumLoops<T>::sum(scratch.largest, tile.count);
+      }
+      return;
+    }
+    const int64_t inner = extents.inner, per_outer = extents.channels * inner;
+    for (int64_t row = 0; row < tile.count; row += per_outer) {
+      for (int64_t i = 0; i < inner; ++i) {
+        T largest = mask[row + i];
+        for (int64_t j = inner; j < per_outer; j += inner) {
+          largest = mask_or(mask[row + i + j], largest);
+        }
+        sums.positions += static_cast<double>(largest);
+      }
+    }
+  }
+
+  // Adds what this run contributes to the normalizers; `shared` means all channels have this mask.
+  void add_sums(const Weights& weights, const TileRange& tile, int64_t channel, bool shared,
+                Scratch& scratch, Sums& sums) const {
+    add_masks(weights, tile.count, shared ? tile.channels : 1, sums);
+    if (params_.normalizer != Normalizer::kPositions) return;
+    if (params_.extents.channels == 1 || (shared && tiling_.planar())) {
+      sums.positions += weights.mask == nullptr ? static_cast<double>(tile.count)
+                                                : SumLoops<T>::sum(weights.mask, tile.count);
+    } else if (weights.mask != nullptr) {
+      add_positions(weights.mask, tile, channel, scratch, sums);
+    } else if (tiling_.planar()) {
+      sums.positions += channel == 0 ? static_cast<double>(tile.count) : 0.0;
+    } else {
+      sums.positions += static_cast<double>(tile.count / params_.extents.channels);
+    }
+  }
+
+  template <class Visit>
+  void for_each_run(const TileRange& tile, Scratch& scratch, Visit&& visit) const {
+    Weights shared;
+    if (positional_ && weighted_) shared = weights(tile.begin, tile.count, scratch);
+    for (int64_t channel = 0; channel < tile.channels; ++channel) {
+      const int64_t index = tile.begin + channel * tile.channel_stride;
+      visit(index, channel,
+            positional_ || !weighted_ ? shared : weights(index, tile.count, scratch));
+    }
+  }
+
+  void sum_masks(int64_t block, Scratch& scratch, Sums& sums) const {
+    tiling_.for_each_tile(block, [&](const TileRange& tile) {
+      if (positional_) {
+        const Weights shared = weights(tile.begin, tile.count, scratch);
+        return add_sums(shared, tile, 0, true, scratch, sums);
+      }
+      for_each_run(tile, scratch, [&](int64_t, int64_t channel, const Weights& weights) {
+        add_sums(weights, tile, channel, false, scratch, sums);
+      });
+    });
+  }
+
+  double run_tile(const TileRange& tile, Scratch& scratch, Sums* sums) {
+    double total = 0;
+    for_each_run(tile, scratch, [&](int64_t index, int64_t channel, const Weights& weights) {
+      if (sums != nullptr && (!positional_ || channel == 0)) {
+        add_sums(weights, tile, channel, positional_, scratch, *sums);
+      }
+      total += run_loss(index, tile, weights.w, scratch);
+    });
+    return total;
+  }
+
+  double run_loss(int64_t index, const TileRange& range, const T* w, Scratch& scratch) {
+    const int64_t count = range.count;
+    ElementwiseTile<T> tile{};
+    tile.count = count;
+    tile.x = load(input_, index, count, scratch.x);
+    tile.t = load(target_, index, count, scratch.t);
+    if (pos_weight_) tile.pos_weight = load(pos_weight_, index, count, scratch.pos_weight);
+    tile.w = w;
+    const bool backward = static_cast<bool>(grad_output_);
+    if constexpr (input_is_probability<Loss>) {
+      if (!backward) check_probabilities(index, tile);
+    }
+    if (grad_input_) {
+      double scale = params_.sums[SumsLayout{params_.extents.samples}.scale(range.sample)];
+      if (backward && params_.reduction == Reduction::kNone) {
+        const T* grad_output = load(grad_output_, index, count, scratch.grad_output);
+        if (w != nullptr) RegionLoops<T>::product(w, grad_output, scratch.w, count);
+        tile.w = w != nullptr ? scratch.w : grad_output;
+      } else if (backward) {
+        T one;
+        const double grad_output = static_cast<double>(*load(grad_output_, 0, 1, &one));
+        scale = scale == 0 ? 0 : scale * grad_output;
+      }
+      return write_gradient(index, tile, scale, backward, scratch);
+    }
+    if (params_.reduction != Reduction::kNone) return dispatch<Wants::kValue>(tile);
+    tile.value = scratch.result;
+    map(tile);
+    store(value_, index, count, tile.value, caching_);
+    return 0;
+  }
+
+  double write_gradient(int64_t index, ElementwiseTile<T>& tile, double scale, bool backward,
+                        Scratch& scratch) {
+    double total = 0;
+    T* memory = caching_ == Caching::kNormal && grad_input_.dtype == kDType
+                    ? direct<T>(grad_input_, index, tile.count)
+                    : nullptr;
+    tile.gradient = memory != nullptr ? memory : scratch.result;
+    tile.scale = static_cast<T>(scale);
+    if (scale == 0) {  // an empty mean: zeros, whatever the derivative is
+      std::fill_n(tile.gradient, tile.count, T(0));
+      if (!backward) total = dispatch<Wants::kValue>(tile);
+    } else {
+      total = backward ? dispatch<Wants::kGradient>(tile) : dispatch<Wants::kBoth>(tile);
+    }
+    store(grad_input_, index, tile.count, tile.gradient, caching_);
+    return total;
+  }
+
+  template <Wants kWants>
+  double dispatch(const ElementwiseTile<T>& tile) const {
+    return with_loops(tile, [&](auto loops) {
+      return decltype(loops)::template reduce<kWants>(loss_, tile);
+    });
+  }
+  void map(const ElementwiseTile<T>& tile) const {
+    with_loops(tile, [&](auto loops) { return decltype(loops)::map(loss_, tile), 0.0; });
+  }
+
+  template <class Visit>
+  static double with_loops(const ElementwiseTile<T>& tile, Visit&& visit) {
+    if constexpr (has_pos_weight<Loss>) {
+      if (tile.pos_weight != nullptr) {
+        return tile.w != nullptr ? visit(ElementwiseLoops<Loss, T, true, true>())
+                                 : visit(ElementwiseLoops<Loss, T, false, true>());
+      }
+    }
+    return tile.w != nullptr ? visit(ElementwiseLoops<Loss, T, true, false>())
+                             : visit(ElementwiseLoops<Loss, T, false, false>());
+  }
+
+  void check_probabilities(int64_t index, const ElementwiseTile<T>& tile) {
+    const int64_t found = find_non_probability(tile.x, tile.w, tile.count);
+    if (found < 0) return;
+    const std::lock_guard<std::mutex> guard(bad_input_mutex_);
+    if (bad_input_.index >= 0 && bad_input_.index < index + found) return;
+    bad_input_ = {index + found, static_cast<double>(tile.x[found])};
+  }
+
+  // ---- the whole --------------------------------------------------------------------------------
+
+  template <class Body>
+  void run(Body&& body) const {
+    const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, tiling_.elements_per_block()));
+    parallel_for_(tiling_.blocks(), grain, [&](int64_t begin, int64_t end) {
+      Scratch scratch;
+      for (int64_t block = begin; block < end; ++block) body(block, scratch);
+    });
+  }
+
+  bool depends_on_mask() const {
+    if (params_.reduction == Reduction::kSampleMean) return weighted_;
+    return weighted_ && params_.reduction == Reduction::kMean &&
+           params_.normalizer != Normalizer::kAll && params_.normalizer != Normalizer::kGiven;
+  }
+
+  bool wants_sums() const {
+    return weighted_ && (params_.wants_sums || params_.reduction == Reduction::kMean ||
+                         params_.reduction == Reduction::kSampleMean);
+  }
+
+  void combine(const std::vector<Sums>& blocks, std::vector<Sums>& samples) const {
+    for (int64_t sample = 0; sample < params_.extents.samples; ++sample) {
+      samples[sample] = Sums();
+      for (int64_t block = 0; block < tiling_.blocks_per_sample(); ++block) {
+        samples[sample].combine(blocks[sample * tiling_.blocks_per_sample() + block]);
+      }
+      if (!weighted_) set_unmasked(samples[sample]);
+    }
+  }
+
+  void set_unmasked(Sums& sums) const {
+    const Extents& extents = params_.extents;
+    sums.selected = extents.elements_per_sample();
+    sums.mask = sums.weights = static_cast<double>(sums.selected);
+    sums.positions = static_cast<double>(extents.positions_per_sample());
+  }
+
+  void set_scales(const std::vector<Sums>& samples) const {
+    const SumsLayout layout{params_.extents.samples};
+    int64_t selected = 0, sample_count = 0;
+    for (const Sums& sums : samples) {
+      selected += sums.selected;
+      sample_count += sums.selected != 0 ? 1 : 0;
+    }
+    if (params_.reduction != Reduction::kSampleMean) sample_count = 1;
+    const double all = static_cast<double>(params_.extents.elements_per_sample());
+    for (int64_t sample = 0; sample < layout.samples; ++sample) {
+      const double divisor = denominator(samples[sample], params_.normalizer, all, given());
+      params_.sums[layout.total(sample)] = samples[sample].total;
+      params_.sums[layout.normalizer(sample)] = divisor;
+      params_.sums[layout.scale(sample)] =
+          gradient_scale(params_.reduction, divisor, sample_count);
+    }
+    params_.sums[layout.selected()] = static_cast<double>(selected);
+  }
+
+  double given() const {
+    if (!params_.given_normalizer) return params_.given_number;
+    double value;
+    return *load(Stream(params_.given_normalizer, Extents()), 0, 1, &value);
+  }
+
+  void store_loss(const std::vector<Sums>& samples) const {
+    const SumsLayout layout{params_.extents.samples};
+    double loss = 0;
+    for (int64_t sample = 0; sample < layout.samples; ++sample) {
+      const double scale = params_.sums[layout.scale(sample)];
+      if (scale != 0) loss += samples[sample].total * scale;
+    }
+    store(value_, 0, 1, &loss, Caching::kNormal);
+  }
+
+  static Extents loss_extents(const ElementwiseParams& params) {
+    return params.reduction == Reduction::kNone ? params.extents : Extents();
+  }
+
+  static constexpr DType kDType = std::is_same_v<T, double> ? DType::kDouble : DType::kFloat;
+
+  const Loss loss_;
+  const ElementwiseParams& params_;
+  const ParallelFor parallel_for_;
+  const Tiling tiling_;
+  const RegionEvaluator<T> region_;
+  const Stream input_, target_, weight_, pos_weight_, grad_output_, grad_input_, value_;
+  const bool has_region_, weighted_, positional_;
+  Caching caching_;
+  NotAProbability bad_input_;
+  std::mutex bad_input_mutex_;
+};
+
+template <class T>
+NotAProbability elementwise_forward(const char* name, const double* options,
+                                    const ElementwiseParams& params, ParallelFor parallel_for) {
+  NotAProbability result;
+  visit_elementwise_loss(name, options, [&](const auto& loss) {
+    result = ElementwiseDriver<std::decay_t<decltype(loss)>, T>(loss, params, parallel_for).forward();
+  });
+  return result;
+}
+
+template <class T>
+void elementwise_backward(const char* name, const double* options, const ElementwiseParams& params,
+                          ParallelFor parallel_for) {
+  visit_elementwise_loss(name, options, [&](const auto& loss) {
+    ElementwiseDriver<std::decay_t<decltype(loss)>, T>(loss, params, parallel_for).backward();
+  });
+}
+
+}  // namespace fusedloss::cpu

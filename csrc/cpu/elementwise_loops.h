@@ -1,0 +1,97 @@
+// The loss functors over a tile: value, gradient or both, with or without a weight tile.
+//
+// The four ways through one formula; each is one vectorised loop. `w` is mask times weight; an element
+// with w == 0 does not exist: its value never enters the sum and its gradient is exactly 0.
+#pragma once
+
+#include "cpu/tile_loops.h"
+#include "losses/registry.h"
+
+namespace fusedloss::cpu {
+
+template <class T>
+struct ElementwiseTile {
+  const T* x;
+  const T* t;
+  const T* pos_weight;  // used by losses that have one, when present
+  const T* w;           // absent: nullptr
+  T* gradient;          // kValue: unused
+  T* value;             // map only
+  T scale;              // gradient = w * scale * dl/dx
+  int64_t count;
+};
+
+enum class Wants { kValue, kGradient, kBoth };
+
+template <class Loss, class T, bool kWeighted, bool kPosWeighted>
+struct ElementwiseLoops {
+  using Tile = ElementwiseTile<T>;
+
+  // Returns sum of w l (0 under kGradient); writes the gradient unless kValue.
+  template <Wants kWants>
+  FL_VECTOR_CLONES static double reduce(const Loss& functor, const Tile& tile) {
+    const Loss loss = functor;
+    const T* __restrict x = tile.x;
+    const T* __restrict t = tile.t;
+    const T* __restrict q = tile.pos_weight;
+    const T* __restrict w = tile.w;
+    T* __restrict gradient = tile.gradient;
+    const T scale = tile.scale;
+    double sum = 0;
+    for (int64_t begin = 0; begin < tile.count; begin += kFlush) {
+      const int64_t end = tile.count - begin < kFlush ? tile.count : begin + kFlush;
+      T lanes[kLanes] = {};
+      int64_t i = begin;
+      const auto element = [&](int64_t j, int64_t lane) __attribute__((always_inline)) {
+        const T weight = kWeighted ? w[j] : T(1);
+        const T pos_weight = kPosWeighted ? q[j] : T(1);
+        if constexpr (kWants != Wants::kGradient) {
+          const T weighted = weight * value(loss, x[j], t[j], pos_weight);
+          lanes[lane] += !kWeighted || weight != T(0) ? weighted : T(0);
+        }
+        if constexpr (kWants != Wants::kValue) {
+          const T slope = weight * scale * derivative(loss, x[j], t[j], pos_weight);
+          gradient[j] = !kWeighted || weight != T(0) ? slope : T(0);
+        }
+      };
+      for (; i + kLanes <= end; i += kLanes) {
+        for (int64_t lane = 0; lane < kLanes; ++lane) element(i + lane, lane);
+      }
+      for (int64_t lane = 0; i + lane < end; ++lane) element(i + lane, lane);
+      if constexpr (kWants != Wants::kGradient) sum += add_lanes(lanes);
+    }
+    return sum;
+  }
+
+  // reduction="none": w l of each element into tile.value.
+  FL_VECTOR_CLONES static void map(const Loss& functor, const Tile& tile) {
+    const Loss loss = functor;
+    for (int64_t i = 0; i < tile.count; ++i) {
+      const T weight = kWeighted ? tile.w[i] : T(1);
+      const T pos_weight = kPosWeighted ? tile.pos_weight[i] : T(1);
+      const T weighted = weight * value(loss, tile.x[i], tile.t[i], pos_weight);
+      tile.value[i] = !kWeighted || weight != T(0) ? weighted : T(0);
+    }
+  }
+
+ private:
+  FL_HOST_DEVICE static T value(const Loss& loss, T x, T t, T pos_weight) {
+    if constexpr (kPosWeighted) return loss.value(x, t, pos_weight);
+    return loss.value(x, t);
+  }
+  FL_HOST_DEVICE static T derivative(const Loss& loss, T x, T t, T pos_weight) {
+    if constexpr (kPosWeighted) return loss.derivative(x, t, pos_weight);
+    return loss.derivative(x, t);
+  }
+};
+
+// The first element that takes part and is not a probability (NaN passes), or -1.
+template <class T>
+int64_t find_non_probability(const T* x, const T* w, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    if ((x[i] < T(0) || x[i] > T(1)) && (w == nullptr || w[i] != T(0))) return i;
+  }
+  return -1;
+}
+
+}  // namespace fusedloss::cpu

@@ -1,0 +1,25 @@
+#include "cpu/scale_gradient.h"
+
+#include "core/macros.h"
+
+namespace fusedloss::cpu {
+namespace {
+
+template <class T>
+struct ScaleLoop {
+  FL_VECTOR_CLONES static void run(T* values, int64_t begin, int64_t end, T factor) {
+    for (int64_t i = begin; i < end; ++i) values[i] = values[i] == T(0) ? T(0) : values[i] * factor;
+  }
+};
+
+}  // namespace
+
+void scale_gradient(DType dtype, void* data, int64_t begin, int64_t end, double factor) {
+  if (dtype == DType::kDouble) {
+    ScaleLoop<double>::run(static_cast<double*>(data), begin, end, factor);
+  } else {
+    ScaleLoop<float>::run(static_cast<float*>(data), begin, end, static_cast<float>(factor));
+  }
+}
+
+}  // namespace fusedloss::cpu

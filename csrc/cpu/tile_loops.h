@@ -1,0 +1,158 @@
+// The innermost loops over tiles: type conversion, mask algebra, sums. Nothing here knows a tensor.
+//
+// Each is compiled for baseline, AVX2 and AVX-512 (FL_VECTOR_CLONES) and written as a plain loop that
+// the compiler vectorises.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "core/dtype.h"
+#include "core/math.h"
+#include "regions/program.h"
+
+namespace fusedloss::cpu {
+
+// Elements in a tile: the input, target, weight and gradient tiles of a step share 32 kB of L1.
+constexpr int64_t kTile = 2048;
+
+// Sums are kept in this many lanes, and the lanes are emptied into a double every kFlush elements:
+// no lane ever adds more than kFlush / kLanes numbers, so float sums stay accurate at any size.
+constexpr int64_t kLanes = 64;
+constexpr int64_t kFlush = 1024;
+
+template <class To, class From>
+struct ConvertLoops {
+  FL_VECTOR_CLONES static void contiguous(const From* source, To* destination, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) destination[i] = convert<To>(source[i]);
+  }
+  FL_VECTOR_CLONES static void strided(const From* source, int64_t stride, To* destination,
+                                       int64_t count) {
+    for (int64_t i = 0; i < count; ++i) destination[i] = convert<To>(source[i * stride]);
+  }
+  static void rows(const From* source, int64_t row_stride, int64_t stride, To* destination,
+                   int64_t rows, int64_t length) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = 0; i < length; ++i) {
+        destination[row * length + i] = convert<To>(source[row * row_stride + i * stride]);
+      }
+    }
+  }
+};
+
+template <class To, class From>
+struct MaskLoops {
+  FL_VECTOR_CLONES static void contiguous(const From* source, To* destination, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) destination[i] = source[i] != 0 ? To(1) : To(0);
+  }
+  FL_VECTOR_CLONES static void strided(const From* source, int64_t stride, To* destination,
+                                       int64_t count) {
+    for (int64_t i = 0; i < count; ++i) destination[i] = source[i * stride] != 0 ? To(1) : To(0);
+  }
+  static void rows(const From* source, int64_t row_stride, int64_t stride, To* destination,
+                   int64_t rows, int64_t length) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t i = 0; i < length; ++i) {
+        const bool set = source[row * row_stride + i * stride] != 0;
+        destination[row * length + i] = set ? To(1) : To(0);
+      }
+    }
+  }
+};
+
+// Writes past the caches: the gradient is not read again before the next layer's backward, and a
+// normal store would first fetch the line that it overwrites.
+template <class T>
+void stream_copy(const T* source, T* destination, int64_t count) {
+  int64_t i = 0;
+#if defined(__SSE2__)
+  constexpr int64_t kPerVector = 16 / sizeof(T);
+  for (; i < count && reinterpret_cast<uintptr_t>(destination + i) % 16 != 0; ++i) {
+    destination[i] = source[i];
+  }
+  for (; i + kPerVector <= count; i += kPerVector) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(destination + i),
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + i)));
+  }
+#endif
+  for (; i < count; ++i) destination[i] = source[i];
+}
+
+// Streaming stores are weakly ordered: before another thread may read them.
+inline void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+template <class T>
+struct RegionLoops {
+  FL_VECTOR_CLONES static void both(T* a, const T* b, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) a[i] = mask_and(a[i], b[i]);
+  }
+  FL_VECTOR_CLONES static void either(T* a, const T* b, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) a[i] = mask_or(a[i], b[i]);
+  }
+  FL_VECTOR_CLONES static void negate(T* a, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) a[i] = mask_not(a[i]);
+  }
+  FL_VECTOR_CLONES static void product(const T* a, const T* b, T* result, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) result[i] = mask_and(a[i], b[i]);
+  }
+  FL_VECTOR_CLONES static void raise_to(T* largest, const T* value, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) largest[i] = mask_or(value[i], largest[i]);
+  }
+};
+
+// One comparison of a tile of targets with a constant, in the domain V.
+template <class T, class V, Comparison kComparison>
+struct CompareLoop {
+  FL_VECTOR_CLONES static void run(const V* target, V constant, T* result, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      result[i] = compare(kComparison, target[i], constant) ? T(1) : T(0);
+    }
+  }
+};
+
+template <class T, class V>
+struct FiniteLoop {
+  FL_VECTOR_CLONES static void run(const V* target, T* result, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) result[i] = target[i] - target[i] == V(0) ? T(1) : T(0);
+  }
+};
+
+template <class T>
+double add_lanes(const T* lanes) {
+  double sum = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
+  return sum;
+}
+
+template <class T>
+struct SumLoops {
+  FL_VECTOR_CLONES static double sum(const T* values, int64_t count) {
+    double result = 0;
+    for (int64_t begin = 0; begin < count; begin += kFlush) {
+      const int64_t end = count - begin < kFlush ? count : begin + kFlush;
+      T lanes[kLanes] = {};
+      int64_t i = begin;
+      for (; i + kLanes <= end; i += kLanes) {
+        for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += values[i + lane];
+      }
+      for (int64_t lane = 0; i + lane < end; ++lane) lanes[lane] += values[i + lane];
+      result += add_lanes(lanes);
+    }
+    return result;
+  }
+  FL_VECTOR_CLONES static int64_t count_nonzero(const T* values, int64_t count) {
+    int32_t result = 0;
+    for (int64_t i = 0; i < count; ++i) result += values[i] != T(0) ? 1 : 0;
+    return result;
+  }
+};
+
+}  // namespace fusedloss::cpu
