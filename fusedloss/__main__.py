@@ -1,16 +1,15 @@
 """`python -m fusedloss`: what this installation was built with, and what this machine would use."""
 
-import json
-
 import torch
 
 import fusedloss
+from fusedloss._ops import build_info
 from fusedloss._version import __version__
 
 
 def describe() -> str:
     """The report as text, one `name  value` line per fact."""
-    built = json.loads(torch.ops.fusedloss.build_info.default())
+    built = build_info()
     rows = [
         ("fusedloss", f"{__version__}, from {fusedloss.__path__[0]}"),
         ("torch", torch.__version__),
@@ -35,9 +34,10 @@ def _gpu(built):
         return "nothing: this torch is built without CUDA"
     if not torch.cuda.is_available():
         return "nothing: torch finds no GPU"
+    cuda = torch.cuda
     devices = ", ".join(
-        f"{torch.cuda.get_device_name(i)} (sm_{''.join(map(str, torch.cuda.get_device_capability(i)))})"
-        for i in range(torch.cuda.device_count())
+        "{} (sm_{}{})".format(cuda.get_device_name(index), *cuda.get_device_capability(index))
+        for index in range(cuda.device_count())
     )
     return f"{'CUDA kernels' if built['cuda'] else 'the reference path'} on {devices}"
 
