@@ -1,0 +1,37 @@
+"""Every loss in plain, readable, differentiable PyTorch, under the same name and signature.
+
+This is the executable specification: the kernels are tested against it (in float64), and what no
+kernel does (double backward, transforms, gradients of weights, other devices) is computed by it.
+
+Read `_formulas.py` for the losses, `_masking.py` for regions, `_elementwise.py` for normalizers,
+reductions and statistics, `functions.py` for the signatures.
+"""
+
+from ._elementwise import compute_dtype, elementwise, result_dtype
+from ._formulas import default_normalizer
+from .functions import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    charbonnier_loss,
+    huber_loss,
+    l1_loss,
+    log_cosh_loss,
+    mse_loss,
+    sigmoid_focal_loss,
+    smooth_l1_loss,
+)
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "charbonnier_loss",
+    "compute_dtype",
+    "default_normalizer",
+    "elementwise",
+    "huber_loss",
+    "l1_loss",
+    "log_cosh_loss",
+    "mse_loss",
+    "sigmoid_focal_loss",
+    "smooth_l1_loss",
+]
