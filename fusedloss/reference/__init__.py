@@ -32,6 +32,7 @@ __all__ = [
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
+    "result_dtype",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..stats import Stats
-from ._formulas import ELEMENTWISE
+from ._formulas import ELEMENTWISE, default_normalizer
 from ._masking import Selection, select
 
 
@@ -38,11 +38,6 @@ def elementwise(
     loss = _weighted(ELEMENTWISE[name].value(x, t, *options), selection)
     default = default_normalizer(name)
     return _reduced(loss, selection, default, reduction, normalizer, return_stats, input)
-
-
-def default_normalizer(name: str) -> str:
-    """What the mean of the loss `name` is divided by unless the caller says."""
-    return ELEMENTWISE[name].default_normalizer
 
 
 def compute_dtype(*operands: Tensor | None) -> torch.dtype:
