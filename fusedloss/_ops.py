@@ -1,0 +1,104 @@
+"""Loads the compiled library and names its ops: the only module that knows `torch.ops.fusedloss`.
+
+The schemas are in ``csrc/ops``; here stand the shapes that fake tensors (torch.compile, export,
+meta tensors) need to know.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_LIBRARY = Path(__file__).with_name("_C.abi3.so")
+
+
+def _load() -> None:
+    build = "build it with: python setup.py build_ext --inplace (or: pip install ."
+    build += " --no-build-isolation)"
+    if not _LIBRARY.exists():
+        raise ImportError(
+            f"fusedloss has no compiled kernels ({_LIBRARY.name} is missing); {build}"
+        )
+    try:
+        torch.ops.load_library(str(_LIBRARY))
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ImportError(
+            f"fusedloss cannot load {_LIBRARY.name} under torch {torch.__version__} ({reason}); "
+            f"{build}"
+        ) from None
+
+
+_load()
+
+elementwise_forward = torch.ops.fusedloss.elementwise_forward.default
+elementwise_backward = torch.ops.fusedloss.elementwise_backward.default
+scale_gradient_ = torch.ops.fusedloss.scale_gradient_.default
+
+
+def build_info() -> dict:
+    """What the library was built with and what this machine would use of it."""
+    return json.loads(torch.ops.fusedloss.build_info.default())
+
+
+# Devices with kernels; "meta" runs the fakes below.
+KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
+
+
+def sums_length(input: Tensor, reduction: str) -> int:
+    """Length of the float64 `sums`: total, normalizer and scale per sample, and `selected`."""
+    samples = input.shape[0] if reduction == "sample_mean" and input.ndim >= 2 else 1
+    return 3 * samples + 1
+
+
+@torch.library.register_fake("fusedloss::elementwise_forward")
+def _(
+    loss,
+    options,
+    input,
+    target,
+    weight,
+    pos_weight,
+    region_tensors,
+    region_code,
+    region_constants,
+    reduction,
+    normalizer,
+    given_number,
+    given_normalizer,
+    wants_sums,
+    wants_gradient,
+    float_result,
+):
+    dtype = torch.float32 if float_result else input.dtype
+    if reduction == "none":
+        result = torch.empty_like(input, dtype=dtype)
+    else:
+        result = input.new_empty((), dtype=dtype)
+    gradient = torch.empty_like(input) if wants_gradient else input.new_empty((0,))
+    sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
+    return result, gradient, sums
+
+
+@torch.library.register_fake("fusedloss::elementwise_backward")
+def _(
+    loss,
+    options,
+    input,
+    target,
+    weight,
+    pos_weight,
+    region_tensors,
+    region_code,
+    region_constants,
+    reduction,
+    grad_output,
+    sums,
+):
+    return torch.empty_like(input)
+
+
+@torch.library.register_fake("fusedloss::scale_gradient_")
+def _(gradient, grad_output):
+    return None

@@ -1,0 +1,16 @@
+"""Which of torch's program transforms surround a call: the one module with torch's private names.
+
+Custom kernels differentiate once, backwards, for the tensors at hand. Under functorch transforms
+(vmap, grad, jvp, hessian) and forward-mode AD a loss is computed by its reference instead, which
+any transform can take apart.
+"""
+
+import torch
+from torch.autograd import forward_ad
+
+_functorch_active = torch._C._are_functorch_transforms_active
+
+
+def surround() -> bool:
+    """Whether a functorch transform or forward-mode AD is active."""
+    return _functorch_active() or forward_ad._current_level >= 0
