@@ -5,7 +5,7 @@ import os
 import pathlib
 import subprocess
 
-from .build import HERE, ROOT
+from .builder import HERE, ROOT
 
 _SHADOW = str(HERE / "include")
 

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 
-from . import build
+from . import builder
 from .lines import resolve
 
 # Errors of two places that turn out to be one source line are no errors: the compiler made two
@@ -35,7 +35,7 @@ class Error:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """What one source line asked of memory, in warp requests (one access by the lanes of a warp)."""
+    """What a source line asked of memory, in warp requests: one access by the lanes of a warp."""
 
     line: str
     write: bool
@@ -136,7 +136,8 @@ class Report:
     @functools.cached_property
     def kernels(self):
         """A `Launch` for each launch, with the kernel's name."""
-        names = resolve(self._library, [l["kernel"] for l in self.launched], functions=True)
+        addresses = [launch["kernel"] for launch in self.launched]
+        names = resolve(self._library, addresses, functions=True)
         return [
             Launch(**{**launch, "kernel": name})
             for name, launch in zip(names, self.launched, strict=True)
@@ -163,8 +164,8 @@ class Session:
     """One run of emulated kernels; made by `session`."""
 
     def __init__(self, project, mode, max_excess):
-        self.module = build.load(project, mode)
-        self._library = build.build(project, mode)
+        self.module = builder.load(project, mode)
+        self._library = builder.build(project, mode)
         self._max_excess = max_excess
         self._kept = []
 
@@ -214,7 +215,7 @@ def session(
     mode                "plain", "traced" or "sanitized", if ``traced`` does not say it
     resident            blocks alive at once in a launch that is not cooperative
     multiprocessors, blocks_per_multiprocessor   what the device queries answer
-    max_excess          sectors per request beyond this multiple of the ideal are an error; None: never
+    max_excess          more sectors than this multiple of the ideal are an error; None: never
     """
     mode = mode or ("traced" if traced else "plain")
     current = Session(project, mode, max_excess)

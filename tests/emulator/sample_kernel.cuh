@@ -28,7 +28,8 @@ struct Params {
   const bool* mask;
   T* grad_input;  // masked_mse_grid only
   long long size;
-  long long head;  // elements before the first 16-byte border, the same for input and target
+  long long head;    // elements before the first 16-byte border, the same for input and target
+  bool mask_packed;  // the mask's bytes of a pack are aligned too
   Sum* partials;   // one per block
   unsigned* ticket;
   float* loss;
@@ -46,6 +47,12 @@ template <class T>
 struct alignas(16) Pack {
   static constexpr int kSize = 16 / sizeof(T);
   T data[kSize];
+};
+
+// The mask bytes of a pack: one load, if they are aligned.
+template <int kSize>
+struct alignas(kSize) MaskPack {
+  bool data[kSize];
 };
 
 template <class T>
@@ -68,9 +75,14 @@ __device__ inline Sum thread_sum(const Params<T>& p) {
   for (long long i = thread; i < packs; i += threads) {
     const Vec x = __ldg(input + i);
     const Vec t = __ldg(target + i);
-    for (int j = 0; j < Vec::kSize; ++j) {
-      accumulate(sum, x.data[j], t.data[j], p.mask[p.head + i * Vec::kSize + j]);
+    const bool* bytes = p.mask + p.head + i * Vec::kSize;
+    MaskPack<Vec::kSize> mask;
+    if (p.mask_packed) {
+      mask = *reinterpret_cast<const MaskPack<Vec::kSize>*>(bytes);
+    } else {
+      for (int j = 0; j < Vec::kSize; ++j) mask.data[j] = bytes[j];
     }
+    for (int j = 0; j < Vec::kSize; ++j) accumulate(sum, x.data[j], t.data[j], mask.data[j]);
   }
   const long long body = packs * Vec::kSize;
   for (long long i = thread; i < p.size - body; i += threads) {

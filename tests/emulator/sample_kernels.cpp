@@ -15,6 +15,7 @@ int run_as(const Arguments& a, bool cooperative) {
                          reinterpret_cast<T*>(a.grad_input),
                          a.size,
                          head,
+                         (a.mask + head) % (16 / sizeof(T)) == 0,
                          reinterpret_cast<Sum*>(a.partials),
                          reinterpret_cast<unsigned*>(a.ticket),
                          reinterpret_cast<float*>(a.loss)};

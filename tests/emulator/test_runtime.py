@@ -2,8 +2,8 @@
 
 import pytest
 
-from . import build as emulator_build
+from . import builder
 
 pytestmark = pytest.mark.skipif(
-    not emulator_build.available(), reason="needs g++ and the CUDA toolkit's headers"
+    not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
 )

@@ -93,6 +93,7 @@ void Grid::start_block(uint32_t number, uint32_t slot) {
     fiber.index = {i % record_.block[0], i / record_.block[0] % record_.block[1],
                    i / record_.block[0] / record_.block[1]};
     fiber.thread = number * threads + i;
+    fiber.rank = i;
     fiber.lane = uint8_t(i % 32);
     fiber.state = State::kReady;
     warp.lanes[fiber.lane] = &fiber;

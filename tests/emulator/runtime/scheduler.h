@@ -28,6 +28,7 @@ struct Fiber {
   Warp* warp = nullptr;
   uint3 index{};
   uint32_t thread = 0;  // number within the grid
+  uint32_t rank = 0;    // number within the block
   uint8_t lane = 0;
   State state = State::kReady;
 

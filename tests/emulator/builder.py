@@ -1,9 +1,9 @@
 """Compiles an emulated kernel module with g++, and remembers what it compiled.
 
-A module is the runtime (never instrumented), the project's kernel sources (compiled once per mode)
-and its pybind11 bindings. Objects are kept in ``build/emulator`` under the hash of the command and of
-every file that was read, so a change of a header rebuilds what includes it and nothing else.
-Several processes may build at once: each object has a lock, and appears by rename.
+A module is the runtime (never instrumented), the project's kernel sources (compiled once per
+mode) and its pybind11 bindings. Objects are kept in ``build/emulator`` under the hash of the
+command and of every file that was read, so a change of a header rebuilds what includes it and
+nothing else. Several processes may build at once: each object has a lock, and appears by rename.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ ROOT = HERE.parent.parent
 CACHE = ROOT / "build" / "emulator"
 
 # -fno-gnu-unique: else the shared memory of two loaded modules would be unified by the loader.
-# -ffp-contract=off: the same arithmetic on every host; nvcc's own contraction cannot be shown anyway.
+# -ffp-contract=off: the same arithmetic on every host; nvcc's contraction cannot be shown anyway.
 COMMON = (
     "-std=c++20 -fPIC -fvisibility=hidden -fno-gnu-unique -fno-extern-tls-init "
     "-ffp-contract=off -DFL_EMULATED -UNDEBUG -Wall -Wno-unknown-pragmas"
@@ -152,7 +152,7 @@ def compile_object(source, flags):
 
 
 def build(project, mode="plain"):
-    """Builds the module of ``project`` in ``mode`` (a key of KERNEL_FLAGS); the path of the file."""
+    """Builds the module of ``project`` in ``mode``, a key of KERNEL_FLAGS; the path of the file."""
     import pybind11
 
     toolkit = toolkit_include()
@@ -192,8 +192,10 @@ def build(project, mode="plain"):
 def load(project, mode="plain"):
     """Builds and imports the module; the same object for the same project and mode."""
     path = build(project, mode)
-    loader = importlib.machinery.ExtensionFileLoader(project.module, str(path))
-    spec = importlib.util.spec_from_file_location(project.module, str(path), loader=loader)
+    # Python and pybind11 remember modules by name: builds of one module must differ in it.
+    name = f"{path.parent.name}.{project.module}"
+    loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, str(path), loader=loader)
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module
