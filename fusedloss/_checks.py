@@ -88,6 +88,14 @@ def check_torch_weight(name: str, weight, input) -> None:
         )
 
 
+def check_real(name: str, tensor) -> None:
+    """A dense tensor of real numbers."""
+    if not isinstance(tensor, Tensor) or tensor.dtype not in REAL:
+        _refuse_tensor(name, tensor, "a real tensor")
+    if tensor.layout is not _STRIDED:
+        _refuse_tensor(name, tensor, "a dense tensor", f"layout {tensor.layout}")
+
+
 def check_reduction(reduction) -> None:
     if reduction not in REDUCTIONS:
         if not isinstance(reduction, str):
@@ -159,10 +167,7 @@ def broadcast_view(tensor: Tensor, input_ndim: int) -> Tensor:
 
 def _check_operand(name: str, tensor, device) -> None:
     """A real, dense tensor on the device of `input` (one of no dims may stay on the CPU)."""
-    if not isinstance(tensor, Tensor) or tensor.dtype not in REAL:
-        _refuse_tensor(name, tensor, "a real tensor")
-    if tensor.layout is not _STRIDED:
-        _refuse_tensor(name, tensor, "a dense tensor", f"layout {tensor.layout}")
+    check_real(name, tensor)
     if tensor.device != device and (tensor.ndim > 0 or tensor.device.type != "cpu"):
         _refuse_device(name, tensor, device)
 
