@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent
 TORCH_MINIMUM = (2, 13)
 PYTHON_ABI = "cp310"
 CUDA_ARCHS = ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]
+HEADERS = ("**/*.h", "**/*.cuh")
 GET_NVCC = (
     'install the CUDA toolkit and set CUDA_HOME, or: pip install "cuda-toolkit[nvcc,cccl,cudart]"'
 )
@@ -136,6 +137,12 @@ def choose_toolkit(torch):
     return None
 
 
+def files(*patterns):
+    """The files of csrc that match, as paths from the root, in the same order everywhere."""
+    found = [path for pattern in patterns for path in ROOT.glob(f"csrc/{pattern}")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
 def cuda_archs(toolkit):
     """TORCH_CUDA_ARCH_LIST, or those of the default list that this nvcc knows, the last + PTX."""
     if os.environ.get("TORCH_CUDA_ARCH_LIST"):
@@ -158,7 +165,7 @@ def cuda_options(toolkit):
         nvcc.append("-Xptxas=-v")
     folders = [toolkit.home / name for name in ("lib64", "lib")]
     return {
-        "sources": sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/cuda/*.cu")),
+        "sources": files("cuda/*.cu"),
         "include_dirs": [str(toolkit.home / "include")],
         "library_dirs": [str(path) for path in folders if path.exists()],
         # The static runtime lets one library load in every torch, with and without CUDA.
@@ -182,12 +189,10 @@ def extension(toolkit):
     # The interpreter's own flags bring -g and -fwrapv, which cost size and speed.
     cxx = ["-std=c++20", "-O3", "-g0", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math"]
     cxx += ["-fvisibility=hidden", f'-DFL_VERSION="{version}"']
-    sources = [path for name in ("ops/*.cpp", "cpu/*.cpp") for path in ROOT.glob(f"csrc/{name}")]
-    headers = [path for name in ("*.h", "*.cuh") for path in ROOT.glob(f"csrc/**/{name}")]
     return CppExtension(
         "fusedloss._C",
-        sorted(str(path.relative_to(ROOT)) for path in sources) + cuda.get("sources", []),
-        depends=sorted(str(path.relative_to(ROOT)) for path in headers),
+        files("ops/*.cpp", "cpu/*.cpp") + cuda.get("sources", []),
+        depends=files(*HEADERS),
         include_dirs=[str(ROOT / "csrc")] + cuda.get("include_dirs", []),
         library_dirs=cuda.get("library_dirs", []),
         libraries=cuda.get("libraries", []),
@@ -235,7 +240,8 @@ def builds():
 
 def main():
     """Sets the package up; a build without its tools ends in one message, before any download."""
-    modules, commands = [Extension("fusedloss._C", [])], {}
+    everything = files("**/*.cpp", "**/*.cu", *HEADERS)
+    modules, commands = [Extension("fusedloss._C", [], depends=everything)], {}
     if builds():
         try:
             module, commands["build_ext"] = plan()
@@ -249,4 +255,5 @@ def main():
     )
 
 
-main()
+if __name__ == "__main__":
+    main()
