@@ -28,8 +28,13 @@ struct Extents {
 
   FL_HOST_DEVICE int64_t positions() const { return outer * inner; }
   FL_HOST_DEVICE int64_t elements() const { return outer * channels * inner; }
-  FL_HOST_DEVICE int64_t positions_per_sample() const { return positions() / samples; }
-  FL_HOST_DEVICE int64_t elements_per_sample() const { return elements() / samples; }
+  // A batch of no samples has nothing per sample either.
+  FL_HOST_DEVICE int64_t positions_per_sample() const {
+    return samples == 0 ? 0 : positions() / samples;
+  }
+  FL_HOST_DEVICE int64_t elements_per_sample() const {
+    return samples == 0 ? 0 : elements() / samples;
+  }
 };
 
 // A tensor over an Extents: strides in elements, per dim of `Extents::size`. Absent: data == nullptr.
