@@ -165,6 +165,13 @@ def broadcast_view(tensor: Tensor, input_ndim: int) -> Tensor:
     return tensor[(None,) * missing]
 
 
+def torch_view(tensor: Tensor | None, input_ndim: int) -> Tensor | None:
+    """A weight that follows torch's rules alone, with `input_ndim` dims, so no other rule applies."""
+    if tensor is None or tensor.ndim == input_ndim:
+        return tensor
+    return tensor[(None,) * (input_ndim - tensor.ndim)]
+
+
 def _check_operand(name: str, tensor, device) -> None:
     """A real, dense tensor on the device of `input` (one of no dims may stay on the CPU)."""
     check_real(name, tensor)

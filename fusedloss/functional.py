@@ -44,7 +44,7 @@ Gradients flow to `input` through the kernels; to `target`, `weight`, a floating
 
 from torch import Tensor
 
-from ._checks import check_elementwise, check_legacy, check_number
+from ._checks import check_elementwise, check_legacy, check_number, torch_view
 from .autograd import elementwise
 from .regions import as_region
 
@@ -331,4 +331,7 @@ def sigmoid_focal_loss(
 def _loss(name, options, operands, mask, reduction, normalizer, return_stats, torch_weight=False):
     region = as_region(mask)
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
+    if torch_weight:
+        input, target, weight, pos_weight = operands
+        operands = (input, target, torch_view(weight, input.ndim), pos_weight)
     return elementwise(name, options, *operands, region, reduction, normalizer, return_stats)

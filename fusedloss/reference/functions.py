@@ -36,7 +36,7 @@ Every operation is differentiable to any order, by every argument that can be, a
 
 from torch import Tensor
 
-from .._checks import check_elementwise, check_legacy, check_number
+from .._checks import check_elementwise, check_legacy, check_number, torch_view
 from ..regions import as_region
 from ._elementwise import elementwise
 
@@ -311,4 +311,7 @@ def sigmoid_focal_loss(
 def _loss(name, options, operands, mask, reduction, normalizer, return_stats, torch_weight=False):
     region = as_region(mask)
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
+    if torch_weight:
+        input, target, weight, pos_weight = operands
+        operands = (input, target, torch_view(weight, input.ndim), pos_weight)
     return elementwise(name, options, *operands, region, reduction, normalizer, return_stats)
