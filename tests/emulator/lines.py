@@ -5,9 +5,10 @@ import os
 import pathlib
 import subprocess
 
-from .builder import HERE, ROOT
+from .builder import CACHE, HERE, ROOT
 
 _SHADOW = str(HERE / "include")
+_MUTANTS = CACHE / "mutants"
 
 
 @functools.cache
@@ -35,6 +36,8 @@ def _short(place):
     if path in ("", "??"):
         return "?"
     path = pathlib.Path(os.path.normpath(path))
+    if path.is_relative_to(_MUTANTS):  # as if it lay where its original does
+        path = ROOT.joinpath(*path.relative_to(_MUTANTS).parts[1:])
     return f"{path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name}:{number}"
 
 

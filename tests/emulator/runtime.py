@@ -19,6 +19,9 @@ from .lines import resolve
 # copies of one barrier.
 _TWO_PLACES = ("divergent_barrier", "divergent_warp")
 
+# Sectors a line may waste before its pattern is judged: a few partials may lie as they like.
+_WASTE = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class Error:
@@ -100,15 +103,7 @@ class Report:
             if kind in _TWO_PLACES and "{1}" in text and places[0] == places[1]:
                 continue
             found.append(Error(kind, text.format(*places), count))
-        if self._max_excess is not None and any(
-            sectors > self._max_excess * ideal
-            for _, _, _, _, sectors, ideal, _ in self._raw["requests"]
-        ):
-            found += [
-                self._uncoalesced(line)
-                for line in self.coalescing
-                if line.excess > self._max_excess
-            ]
+        found += map(self._uncoalesced, self.uncoalesced)
         return found
 
     @property
@@ -132,6 +127,18 @@ class Report:
             rows[place, write] = (*summed, max(old[4], numbers[4]))
         lines = [Line(place, write, *numbers) for (place, write), numbers in rows.items()]
         return sorted(lines, key=lambda line: -line.excess)
+
+    @property
+    def uncoalesced(self):
+        """The lines beyond the session's `max_excess` that waste enough to matter."""
+        wasted = sum(row[4] - row[5] for row in self._raw["requests"])
+        if self._max_excess is None or wasted < _WASTE:
+            return []
+        return [
+            line
+            for line in self.coalescing
+            if line.excess > self._max_excess and line.sectors - line.ideal >= _WASTE
+        ]
 
     @functools.cached_property
     def kernels(self):

@@ -1,5 +1,5 @@
-// The emulator's own sample: a masked mean squared error, forward, with every device feature that the
-// project's kernels use. One launch; two variants of the same sum:
+// The emulator's own sample: a masked mean squared error, forward, with every device feature that
+// the project's kernels use. One launch; two variants of the same sum:
 //
 //   masked_mse       blocks write partials, the last one to take a ticket adds them up
 //   masked_mse_grid  cooperative: a grid-wide barrier instead of the ticket, then also the gradient
@@ -30,7 +30,7 @@ struct Params {
   long long size;
   long long head;    // elements before the first 16-byte border, the same for input and target
   bool mask_packed;  // the mask's bytes of a pack are aligned too
-  Sum* partials;   // one per block
+  Sum* partials;     // one per block
   unsigned* ticket;
   float* loss;
 };
@@ -92,14 +92,13 @@ __device__ inline Sum thread_sum(const Params<T>& p) {
   return sum;
 }
 
-// The block's sum, in every thread.
+// The block's sum, in every thread. Between two calls the caller has a barrier for other reasons.
 __device__ inline Sum block_sum(Sum sum) {
   __shared__ Sum warp_sums[kWarps];
   for (int delta = 16; delta > 0; delta /= 2) {
     sum.total += __shfl_down_sync(0xffffffffu, sum.total, delta);
     sum.count += __shfl_down_sync(0xffffffffu, sum.count, delta);
   }
-  __syncthreads();  // the array may still be read from the last call
   if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = sum;
   __syncthreads();
   sum = warp_sums[0];
@@ -131,7 +130,7 @@ __global__ void __launch_bounds__(kThreads) masked_mse(const Params<T> p) {
     is_last = atomicInc(p.ticket, gridDim.x - 1) == gridDim.x - 1;
     __threadfence();  // the ticket before the others' partials
   }
-  __syncthreads();
+  __syncthreads();  // for is_last, and for warp_sums
   if (!is_last) return;
   const Sum all = grid_sum(p);
   if (threadIdx.x == 0) *p.loss = all.count > 0.0f ? all.total / all.count : 0.0f;

@@ -1,5 +1,5 @@
-// Shadow of the toolkit's <cuda_runtime.h>: first on the include path, it lets g++ compile unmodified
-// CUDA kernel headers and runs them as fibers on the CPU.
+// Shadow of the toolkit's <cuda_runtime.h>: first on the include path, it lets g++ compile
+// unmodified CUDA kernel headers and runs them as fibers on the CPU.
 //
 // May be relied on: FL_EMULATED is defined (by the build); __CUDACC__ and __CUDA_ARCH__ are not.
 // Types come from the toolkit (float4, dim3, cudaLaunchConfig_t, ...); the runtime behind the

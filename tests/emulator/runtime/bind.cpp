@@ -104,8 +104,7 @@ py::dict report() {
 
 void bind(py::module_& module) {
   module.def("begin", &begin, py::arg("seed"), py::arg("preempt"), py::arg("traced"),
-             py::arg("resident"), py::arg("multiprocessors"),
-             py::arg("blocks_per_multiprocessor"));
+             py::arg("resident"), py::arg("multiprocessors"), py::arg("blocks_per_multiprocessor"));
   module.def("register_buffer", &add_buffer, py::arg("address"), py::arg("size"),
              py::arg("granule"), py::arg("name"), py::arg("writable"), py::arg("initialised"));
   module.def("report", &report);

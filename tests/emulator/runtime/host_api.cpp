@@ -31,8 +31,8 @@ void Session::begin(const Options& wanted) {
 
 void Session::error(const char* kind, std::string text, std::vector<const void*> pcs) {
   for (Error& known : errors) {
-    if (known.kind == kind && (known.pcs.empty() ? known.text == text
-                                                 : !pcs.empty() && known.pcs[0] == pcs[0])) {
+    if (known.kind == kind &&
+        (known.pcs.empty() ? known.text == text : !pcs.empty() && known.pcs[0] == pcs[0])) {
       ++known.count;
       return;
     }

@@ -181,9 +181,7 @@ int __syncthreads_or(int predicate) {
   return int(block_barrier(Rendezvous::kOr, predicate != 0, CALLER));
 }
 
-void __syncwarp(unsigned mask) {
-  warp_rendezvous(Rendezvous::kSync, 0, mask, 0, 0, 32, CALLER);
-}
+void __syncwarp(unsigned mask) { warp_rendezvous(Rendezvous::kSync, 0, mask, 0, 0, 32, CALLER); }
 
 void __threadfence() {
   if (Observer* o = observer()) o->fence(*running);

@@ -1,4 +1,5 @@
-// The buffers a session knows, with what happened to each: the only global memory a kernel may touch.
+// The buffers a session knows, with what happened to each: the only global memory a kernel may
+// touch.
 //
 // A cell holds the last write and the last read of one granule (the element size of the tensor), as
 // the number of the segment (see order.h) and the program counter.
@@ -26,8 +27,8 @@ struct Buffer {
   size_t size = 0;
   uint32_t granule = 1;
   bool writable = false;
-  bool initialised = true;     // the host filled it before the session
-  std::vector<Cell> cells;     // traced sessions: of writable buffers
+  bool initialised = true;       // the host filled it before the session
+  std::vector<Cell> cells;       // traced sessions: of writable buffers
   std::vector<uint8_t> sectors;  // traced sessions: bit 0 read, bit 1 written, per 32 bytes
   uint64_t bytes_read = 0, bytes_written = 0;
 

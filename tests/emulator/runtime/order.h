@@ -1,4 +1,5 @@
-// Who happens before whom: segments of threads, and clocks that say how much of others one has seen.
+// Who happens before whom: segments of threads, and clocks that say how much of others one has
+// seen.
 //
 // A segment is a stretch of one thread between two events that order memory. An earlier access is
 // ordered before the running thread if

@@ -41,10 +41,10 @@ void check_nobody_left(const Block& block, const char* what) {
     if (fiber.state == State::kDone) gone = &fiber;
     if (fiber.state == State::kBlockBarrier || fiber.state == State::kGridBarrier) waiting = &fiber;
   }
-  session().error("early_exit",
-                  name_of(*gone) + " ended before " + what + " at which " + name_of(*waiting) +
-                      " waits: {0}",
-                  {waiting->waiting_at});
+  session().error(
+      "early_exit",
+      name_of(*gone) + " ended before " + what + " at which " + name_of(*waiting) + " waits: {0}",
+      {waiting->waiting_at});
 }
 
 void release_block_barrier(Block& block) {
@@ -105,7 +105,9 @@ void exchange(Warp& warp, unsigned lanes) {
     Fiber& fiber = *warp.lanes[i];
     if (fiber.kind == Rendezvous::kVote) {
       const auto vote = static_cast<Vote>(fiber.detail);
-      fiber.value = vote == Vote::kAny ? ballot != 0 : vote == Vote::kAll ? ballot == lanes : ballot;
+      fiber.value = vote == Vote::kAny   ? ballot != 0
+                    : vote == Vote::kAll ? ballot == lanes
+                                         : ballot;
     } else if (fiber.kind == Rendezvous::kShuffle) {
       const int source = source_lane(fiber);
       if (lanes >> source & 1) {
@@ -169,8 +171,8 @@ uint64_t warp_rendezvous(Rendezvous kind, uint8_t detail, unsigned mask, uint64_
                          int argument, int width, const void* pc) {
   Fiber& fiber = *running;
   if (!(mask >> fiber.lane & 1)) {
-    session().error("divergent_warp",
-                    name_of(fiber) + " is not in the mask that it names: {0}", {pc});
+    session().error("divergent_warp", name_of(fiber) + " is not in the mask that it names: {0}",
+                    {pc});
     return value;
   }
   fiber.state = State::kWarp;

@@ -1,4 +1,5 @@
-// The meeting points of threads: block barriers, warp shuffles and votes; and what goes wrong there.
+// The meeting points of threads: block barriers, warp shuffles and votes; and what goes wrong
+// there.
 //
 // Internal to the runtime: the scheduler calls these, the intrinsics call scheduler.h.
 #pragma once

@@ -1,8 +1,8 @@
 // Warp requests: the accesses that the lanes of a warp make together, and the sectors they touch.
 //
-// Lanes run one after another here, so a request is put together again: the n-th access of each lane
-// at one program counter since the warp last met. Where lanes skip single accesses of a loop the
-// grouping is an approximation.
+// Lanes run one after another here, so a request is put together again: the n-th access of each
+// lane at one program counter since the warp last met. Where lanes skip single accesses of a loop
+// the grouping is an approximation.
 #pragma once
 
 #include <cstddef>

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "crash.h"
 #include "rendezvous.h"
 
 uint3 threadIdx, blockIdx;
@@ -228,6 +229,7 @@ cudaError_t run_grid(const LaunchRecord& record, void (*entry)(void*), void* arg
   blockDim = dim3(record.block[0], record.block[1], record.block[2]);
   gridDim = dim3(record.grid[0], record.grid[1], record.grid[2]);
   if (Observer* o = observer()) o->launch_starts(record, arguments, arguments_size);
+  const CrashGuard guard;
   const cudaError_t result = here.run();
   if (Observer* o = observer()) o->launch_ends();
   grid = nullptr;

@@ -1,5 +1,6 @@
 // Runs a grid: blocks in random order with several resident at once, their threads as fibers, and
-// every barrier, shuffle and vote as a rendezvous. Finds deadlocks, divergent barriers, early exits.
+// every barrier, shuffle and vote as a rendezvous. Finds deadlocks, divergent barriers, early
+// exits.
 //
 // The scheduler knows nothing of memory. What a trace needs to know (who met whom at which barrier)
 // it tells to an Observer.

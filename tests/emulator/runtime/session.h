@@ -1,7 +1,7 @@
 // What one emulation session is set to, and what it has found: options in, errors and launches out.
 //
-// One session at a time per module, on one OS thread. Program counters stay raw here; the Python side
-// turns them into source lines.
+// One session at a time per module, on one OS thread. Program counters stay raw here; the Python
+// side turns them into source lines.
 #pragma once
 
 #include <cstdint>
@@ -12,18 +12,18 @@ namespace emulator {
 
 struct Options {
   uint64_t seed = 0;
-  double preempt = 0;        // chance to switch threads at a traced access, an atomic or a fence
-  bool traced = false;       // the kernels were compiled with the access hooks
-  int resident = 4;          // blocks alive at once in a launch that is not cooperative
-  int multiprocessors = 4;   // what cudaDeviceGetAttribute answers
+  double preempt = 0;       // chance to switch threads at a traced access, an atomic or a fence
+  bool traced = false;      // the kernels were compiled with the access hooks
+  int resident = 4;         // blocks alive at once in a launch that is not cooperative
+  int multiprocessors = 4;  // what cudaDeviceGetAttribute answers
   int blocks_per_multiprocessor = 2;  // what the occupancy query answers
 };
 
 struct Error {
   std::string kind;
-  std::string text;              // {0}, {1}, ... stand for the source lines of `pcs`
+  std::string text;  // {0}, {1}, ... stand for the source lines of `pcs`
   std::vector<const void*> pcs;
-  uint64_t count = 1;            // how often the same kind arose at the same place
+  uint64_t count = 1;  // how often the same kind arose at the same place
 };
 
 struct LaunchRecord {

@@ -20,7 +20,7 @@ constexpr uint32_t kFirstSegment = 2;  // 0 is never, 1 is the host
 struct ThreadTrace {
   uint32_t segment = 0;  // 0: the next access starts one
   uint32_t fences = 0;
-  bool unfenced = false;  // has written global memory since its last fence
+  bool unfenced = false;    // has written global memory since its last fence
   ClockRef known, pending;  // pending: seen by an atomic that no fence has followed yet
   ClockRef release;         // what its atomics release: all before its last fence
 };
@@ -104,7 +104,7 @@ class Trace : public Observer {
 
   const Image image_;
   std::vector<Segment> segments_;
-  std::vector<BlockTrace> blocks_;  // by slot
+  std::vector<BlockTrace> blocks_;                    // by slot
   std::unordered_map<uintptr_t, ClockRef> released_;  // by the address of the atomic
   RequestTotals totals_;
   uint32_t generation_ = 0;
@@ -250,8 +250,7 @@ bool Trace::ordered(const Access& a, const Stamp& earlier) {
   if (s.generation != generation_ || s.thread == a.fiber.thread) return true;
   if (s.block == a.fiber.block->number) {
     if (s.block_epoch < a.block.epoch) return true;
-    if (s.warp == a.fiber.warp->number &&
-        s.warp_epoch < a.block.warp_epochs[a.fiber.rank / 32]) {
+    if (s.warp == a.fiber.warp->number && s.warp_epoch < a.block.warp_epochs[a.fiber.rank / 32]) {
       return true;
     }
   }
@@ -363,6 +362,7 @@ void Trace::access(uintptr_t address, size_t size, bool write, bool declared, co
                     name_of(fiber) + " accesses " + std::to_string(size) +
                         " bytes at a misaligned address, " + describe(address) + ", at {0}",
                     {pc});
+    abort_launch(cudaErrorMisalignedAddress);
   }
   BlockTrace& block = of(*fiber.block);
   ThreadTrace& thread = block.threads[fiber.rank];
@@ -370,7 +370,7 @@ void Trace::access(uintptr_t address, size_t size, bool write, bool declared, co
       address - reinterpret_cast<uintptr_t>(fiber.block->shared) < block.cells.size();
   // No instruction moves more than 16 bytes.
   for (size_t done = 0; done < size; done += 16) {
-    const Access a{fiber, block,  thread, address + done, std::min<size_t>(16, size - done),
+    const Access a{fiber, block, thread, address + done, std::min<size_t>(16, size - done),
                    write, false, pc};
     shared ? shared_access(a) : global_access(a);
   }
@@ -382,7 +382,9 @@ void begin_trace(bool traced) { trace = traced ? std::make_unique<Trace>() : nul
 
 Observer* observer() { return trace.get(); }
 
-std::vector<LineTraffic> line_traffic() { return trace ? trace->lines() : std::vector<LineTraffic>(); }
+std::vector<LineTraffic> line_traffic() {
+  return trace ? trace->lines() : std::vector<LineTraffic>();
+}
 
 void traced_access(uintptr_t address, size_t size, bool write, bool declared, const void* pc) {
   if (running && trace) trace->access(address, size, write, declared, pc);

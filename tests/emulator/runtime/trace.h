@@ -9,7 +9,8 @@ namespace emulator {
 
 void begin_trace(bool traced);
 
-// What one source location asked of memory, in warp requests: the same access by the lanes of a warp.
+// What one source location asked of memory, in warp requests: the same access by the lanes of a
+// warp.
 struct LineTraffic {
   const void* pc = nullptr;
   bool write = false;

@@ -9,7 +9,8 @@
 
 namespace emulator {
 
-// Runs the grid; `entry(arguments)` is the body of one thread. `arguments` may be read by any thread.
+// Runs the grid; `entry(arguments)` is the body of one thread. `arguments` may be read by any
+// thread.
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, void (*entry)(void*),
                    void* arguments, size_t arguments_size);
 cudaError_t occupancy(int* blocks, int block_size, size_t dynamic_shared);
@@ -37,7 +38,7 @@ struct Call {
 
 // Gives storage to an `extern __shared__ T name[]` of the surrounding namespace; 48 KiB is what a
 // kernel gets without opting in to more.
-#define EMULATOR_DYNAMIC_SHARED(type, name)                   \
+#define EMULATOR_DYNAMIC_SHARED(type, name)                      \
   alignas(128) thread_local type name[48 * 1024 / sizeof(type)]; \
   static const emulator::DynamicShared emulator_dynamic_shared_##name { &name }
 
@@ -50,8 +51,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 }
 
 template <class... Parameters>
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks,
-                                                          void (*)(Parameters...),
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*)(Parameters...),
                                                           int block_size, size_t dynamic_shared) {
   return emulator::occupancy(blocks, block_size, dynamic_shared);
 }

@@ -7,9 +7,7 @@ EMULATOR_INLINE int __float_as_int(float x) { return emulator::bits_to<int>(x); 
 EMULATOR_INLINE unsigned __float_as_uint(float x) { return emulator::bits_to<unsigned>(x); }
 EMULATOR_INLINE float __int_as_float(int x) { return emulator::bits_to<float>(x); }
 EMULATOR_INLINE float __uint_as_float(unsigned x) { return emulator::bits_to<float>(x); }
-EMULATOR_INLINE long long __double_as_longlong(double x) {
-  return emulator::bits_to<long long>(x);
-}
+EMULATOR_INLINE long long __double_as_longlong(double x) { return emulator::bits_to<long long>(x); }
 EMULATOR_INLINE double __longlong_as_double(long long x) { return emulator::bits_to<double>(x); }
 
 EMULATOR_INLINE float __fadd_rn(float a, float b) { return a + b; }
