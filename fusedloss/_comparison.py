@@ -52,11 +52,11 @@ def lower(operator: str, value: float, dtype: torch.dtype) -> tuple[int, int, fl
         return (index, FLOAT64, value) if common is torch.float64 else None
     if dtype is torch.uint64:
         return None
-    value = wrapped(value, dtype)
-    if value is None:
+    constant = wrapped(value, dtype)
+    if constant is None:
         always = holds_everywhere(operator, value_is_large=value > 0)
         return OPERATORS.index(">=" if always else "<"), INT64, _MIN_INT64
-    return index, INT64, value
+    return index, INT64, constant
 
 
 def wrapped(value: int, dtype: torch.dtype) -> int | None:

@@ -135,14 +135,18 @@ class Region:
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        """`tensor & region` and `tensor | region`; any other torch function is an error."""
-        if len(args) == 2 and isinstance(args[1], Region):
-            if func is torch.Tensor.__and__:
-                return args[1].__rand__(args[0])
-            if func is torch.Tensor.__or__:
-                return args[1].__ror__(args[0])
+        """`tensor & region` and `tensor | region`; any other torch function is an error.
+
+        Dynamo calls it for `region & tensor` too, operands swapped, as bitwise_and.
+        """
+        name = getattr(func, "__name__", "")
+        if len(args) == 2 and not kwargs:
+            if name in ("__and__", "__rand__", "bitwise_and"):
+                return And(_operand(args[0]), _operand(args[1]))
+            if name in ("__or__", "__ror__", "bitwise_or"):
+                return Or(_operand(args[0]), _operand(args[1]))
         raise TypeError(
-            f"{getattr(func, '__name__', func)} does not take a region; a region goes into the "
+            f"{name or func} does not take a region; a region goes into the "
             "`mask` of a loss and combines with & | ~"
         )
 
