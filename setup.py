@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent
 TORCH_MINIMUM = (2, 13)
 PYTHON_ABI = "cp310"
 CUDA_ARCHS = ["7.5", "8.0", "8.6", "9.0", "10.0", "12.0"]
+USUAL_TOOLKIT = Path("/usr/local/cuda")
 HEADERS = ("**/*.h", "**/*.cuh")
 GET_NVCC = (
     'install the CUDA toolkit and set CUDA_HOME, or: pip install "cuda-toolkit[nvcc,cccl,cudart]"'
@@ -89,7 +90,7 @@ def find_toolkit():
     if home:
         places = [Path(home)]
     else:
-        places = [Path("/usr/local/cuda")]
+        places = [USUAL_TOOLKIT]
         places += [cuda for path in sys.path if path for cuda in Path(path).glob("nvidia/cu[0-9]*")]
         nvcc = shutil.which("nvcc")
         places += [Path(nvcc).resolve().parents[1]] if nvcc else []

@@ -4,6 +4,7 @@ from importlib import resources
 from typing import NamedTuple
 
 import numpy as np
+import skimage
 import torch
 from PIL import Image
 
@@ -32,7 +33,7 @@ class StereoPair(NamedTuple):
 
 def motorcycle() -> StereoPair:
     """The motorcycle scene of the Middlebury 2014 stereo data, 500 x 741 pixels."""
-    folder = resources.files("skimage") / "data"
+    folder = resources.files(skimage) / "data"
 
     def picture(name):
         with (folder / name).open("rb") as file:
