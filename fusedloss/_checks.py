@@ -166,7 +166,7 @@ def broadcast_view(tensor: Tensor, input_ndim: int) -> Tensor:
 
 
 def torch_view(tensor: Tensor | None, input_ndim: int) -> Tensor | None:
-    """A weight that follows torch's rules alone, with `input_ndim` dims, so no other rule applies."""
+    """A weight that follows torch's rules alone, its `input_ndim` dims written out."""
     if tensor is None or tensor.ndim == input_ndim:
         return tensor
     return tensor[(None,) * (input_ndim - tensor.ndim)]
