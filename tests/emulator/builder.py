@@ -26,10 +26,11 @@ ROOT = HERE.parent.parent
 CACHE = ROOT / "build" / "emulator"
 
 # -fno-gnu-unique: else the shared memory of two loaded modules would be unified by the loader.
+# -fno-strict-aliasing: kernels load numbers as words, which nvcc allows.
 # -ffp-contract=off: the same arithmetic on every host; nvcc's contraction cannot be shown anyway.
 COMMON = (
     "-std=c++20 -fPIC -fvisibility=hidden -fno-gnu-unique -fno-extern-tls-init "
-    "-ffp-contract=off -DFL_EMULATED -UNDEBUG -Wall -Wno-unknown-pragmas"
+    "-ffp-contract=off -fno-strict-aliasing -DFL_EMULATED -UNDEBUG -Wall -Wno-unknown-pragmas"
 ).split()
 # Two barriers in two branches must stay two calls, or a divergent one would look like one place.
 COMMON += ["-fno-tree-tail-merge", "-fno-crossjumping", "-fno-ipa-icf"]
@@ -177,8 +178,12 @@ def build(project, mode="plain"):
     )
     for source in project.bindings:
         objects.append(compile_object(source, ["-O0", *own, *device, *system, *python]))
+    # As nvcc does it: .cu is C++, and the runtime's header is there without being asked for.
+    like_nvcc = ["-include", "cuda_runtime.h", "-x", "c++"]
     for source in project.kernels:
-        objects.append(compile_object(source, [*KERNEL_FLAGS[mode], *own, *device, *system]))
+        objects.append(
+            compile_object(source, [*KERNEL_FLAGS[mode], *own, *device, *system, *like_nvcc])
+        )
 
     # -Bsymbolic: a CUDA runtime that torch has loaded must not answer for the emulated one.
     link = ["-shared", "-Wl,-Bsymbolic", "-ldl"]

@@ -31,6 +31,9 @@
 // nvcc's words that the toolkit leaves undefined for a host compiler; they change no meaning here.
 #undef __launch_bounds__
 #define __launch_bounds__(...)
+// Empty, because libstdc++ writes __attribute__((__noinline__)).
+#undef __noinline__
+#define __noinline__
 
 // Globals, not macros: a macro would break the fields of cudaLaunchConfig_t.
 extern uint3 threadIdx;
