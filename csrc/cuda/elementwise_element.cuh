@@ -1,0 +1,46 @@
+// What both elementwise kernels do with one element, once its operands are in registers.
+#pragma once
+
+#include <cassert>
+
+#include "core/math.h"
+#include "cuda/elementwise_call.h"
+#include "losses/registry.h"
+#include "regions/program.h"
+
+namespace fusedloss::cuda {
+
+// m w, or exactly 0 where the element does not exist: what is multiplied by it is selected, too.
+template <class O>
+__device__ __forceinline__ O mask_times_weight(O mask, O weight) {
+  return mask == O(0) || weight == O(0) ? O(0) : mask * weight;
+}
+
+template <class Loss, class O>
+__device__ __forceinline__ O element_value(const Loss& loss, O x, O t, O pos_weight) {
+  if constexpr (has_pos_weight<Loss>) {
+    return loss.value(x, t, pos_weight);
+  } else {
+    return loss.value(x, t);
+  }
+}
+
+template <class Loss, class O>
+__device__ __forceinline__ O element_derivative(const Loss& loss, O x, O t, O pos_weight) {
+  if constexpr (has_pos_weight<Loss>) {
+    return loss.derivative(x, t, pos_weight);
+  } else {
+    return loss.derivative(x, t);
+  }
+}
+
+// binary_cross_entropy's condition on an input that takes part; a NaN passes and propagates.
+template <class Loss, class O>
+__device__ __forceinline__ void check_input(O x, O factor) {
+  if constexpr (input_is_probability<Loss>) {
+    const bool is_probability = !(x < O(0) || x > O(1));
+    assert((factor == O(0) || is_probability) && "binary_cross_entropy: input outside [0, 1]");
+  }
+}
+
+}  // namespace fusedloss::cuda

@@ -1,0 +1,165 @@
+// The general elementwise kernel: any strides, any mixture of dtypes, any broadcast, one element
+// per thread at a time. What it loses to the vector kernel is bandwidth, never correctness.
+//
+// A slot is an element in memory order, or a position whose channels are visited in turn: where the
+// mask is the same for all of them, or where the largest of their mask values is asked for.
+#pragma once
+
+#include "cuda/elementwise_element.cuh"
+#include "cuda/elementwise_finish.cuh"
+#include "cuda/region_eval.cuh"
+#include "cuda/vector_access.cuh"
+
+namespace fusedloss::cuda {
+
+// The index of an element along each axis; registers, because every loop over it is unrolled.
+struct Coordinates {
+  int64_t at[kMaxRank];
+
+  __device__ __forceinline__ Coordinates(const Extents& extents, int64_t index) {
+#pragma unroll
+    for (int axis = kMaxRank - 1; axis > 0; --axis) {
+      at[axis] = 0;
+      if (axis >= extents.rank) continue;
+      const int64_t size = extents.size[axis];
+      // A 64-bit division costs several times a 32-bit one.
+      const bool is_small = ((index | size) >> 31) == 0;
+      const int64_t quotient =
+          is_small
+              ? static_cast<int64_t>(static_cast<uint32_t>(index) / static_cast<uint32_t>(size))
+              : index / size;
+      at[axis] = index - quotient * size;
+      index = quotient;
+    }
+    at[0] = index;
+  }
+
+  __device__ __forceinline__ int64_t offset(const Operand& operand) const {
+    int64_t result = 0;
+#pragma unroll
+    for (int axis = 0; axis < kMaxRank; ++axis) result += at[axis] * operand.stride[axis];
+    return result;
+  }
+
+  template <class O>
+  __device__ __forceinline__ O load(const Operand& operand) const {
+    return load_number<O>(operand.data, operand.dtype, offset(operand));
+  }
+};
+
+template <class O>
+struct ElementSource {
+  const ElementwiseParams& params;
+  const Coordinates& coordinates;
+
+  __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
+    const Operand& operand = params.region.tensor[tensor];
+    return {as_mask(coordinates.load<O>(operand), operand.dtype)};
+  }
+  __device__ __forceinline__ Pack<O, 1> target() const {
+    return {coordinates.load<O>(params.target)};
+  }
+  __device__ __forceinline__ bool has(int) const { return true; }
+  __device__ __forceinline__ int64_t target_integer(int) const {
+    return load_integer(params.target.data, params.target.dtype, coordinates.offset(params.target));
+  }
+};
+
+template <class Loss, class T>
+class StridedBlock {
+ public:
+  using O = T;
+  static constexpr bool kHasPhases = true;
+  static constexpr bool kHasSums = true;
+  static constexpr int kSums = kPartials;
+  using Tally = cuda::Tally<O, kSums>;
+
+  __device__ StridedBlock(const ElementwiseCall& call, const Loss& loss)
+      : call_(call), p_(call.params), loss_(loss) {}
+
+  __device__ __forceinline__ void visit(int64_t row, int64_t first, bool sums_only,
+                                        Tally& tally) const {
+    O scale = O(0);
+    if (call_.pass != Pass::kForward && !sums_only) {
+      scale = static_cast<O>(scale_of_sample(call_, row / call_.rows_per_sample));
+    }
+#pragma unroll 1
+    for (int64_t i = threadIdx.x; i < call_.slots_per_chunk; i += kThreads) {
+      if (first + i >= call_.inner) break;
+      visit_channels(row * call_.inner + first + i, scale, sums_only, tally);
+    }
+  }
+
+ private:
+  // `slot` counts elements or positions from the start of the whole space.
+  __device__ __forceinline__ void visit_channels(int64_t slot, O scale, bool sums_only,
+                                                 Tally& tally) const {
+    int64_t index = slot;
+    if (call_.channels > 1) {
+      const int64_t outer = slot / p_.extents.inner;
+      index += outer * (call_.channels - 1) * p_.extents.inner;
+    }
+    O mask = O(1), weight = O(1), largest = O(0);
+#pragma unroll 1
+    for (int64_t channel = 0; channel < call_.channels; ++channel) {
+      const Coordinates coordinates(p_.extents, index + channel * p_.extents.inner);
+      if (p_.region && (channel == 0 || !call_.region_repeats)) {
+        const ElementSource<O> source{p_, coordinates};
+        mask = region_values<O, 1>(p_.region, source).at[0];
+      }
+      if (p_.weight && (channel == 0 || !call_.weight_repeats)) {
+        weight = coordinates.load<O>(p_.weight);
+      }
+      const O factor = mask_times_weight(mask, weight);
+      tally.sum[kMask] += mask;
+      tally.sum[kWeights] += factor;
+      tally.sum[kSelected] += static_cast<O>(mask != O(0));
+      largest = channel == 0 ? mask : mask_or(mask, largest);
+      if (!sums_only) compute(coordinates, factor, scale, tally);
+      tally.step();
+    }
+    tally.sum[kPositions] += largest;
+  }
+
+  __device__ __forceinline__ void compute(const Coordinates& coordinates, O factor, O scale,
+                                          Tally& tally) const {
+    const bool none = p_.reduction == Reduction::kNone;
+    O value = O(0), gradient = O(0);
+    if (factor != O(0)) {
+      const O x = coordinates.load<O>(p_.input), t = coordinates.load<O>(p_.target);
+      const O pos_weight = p_.pos_weight ? coordinates.load<O>(p_.pos_weight) : O(1);
+      if (call_.pass != Pass::kBackward) {
+        check_input<Loss>(x, factor);
+        value = factor * element_value(loss_, x, t, pos_weight);
+      }
+      if (call_.pass != Pass::kForward && scale != O(0)) {
+        O weighted = factor * scale;
+        if (call_.pass == Pass::kBackward && none) weighted *= coordinates.load<O>(p_.grad_output);
+        gradient = weighted * element_derivative(loss_, x, t, pos_weight);
+      }
+    }
+    if (call_.pass == Pass::kBackward) return store(p_.grad_input, coordinates, gradient);
+    tally.sum[kTotal] += value;
+    if (none) store(p_.loss, coordinates, value);
+    if (call_.pass == Pass::kForwardGradient) store(p_.grad_input, coordinates, gradient);
+  }
+
+  __device__ __forceinline__ static void store(const Operand& operand,
+                                               const Coordinates& coordinates, O value) {
+    store_number(operand.data, operand.dtype, coordinates.offset(operand), value);
+  }
+
+  const ElementwiseCall& call_;
+  const ElementwiseParams& p_;
+  const Loss& loss_;
+};
+
+// T is the type of the arithmetic.
+template <class Loss, class T>
+__global__ void __launch_bounds__(kThreads, 2)
+    elementwise_strided(const __grid_constant__ ElementwiseCall call,
+                        const __grid_constant__ Loss loss) {
+  run_phases(StridedBlock<Loss, T>(call, loss), call);
+}
+
+}  // namespace fusedloss::cuda
