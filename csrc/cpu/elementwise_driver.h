@@ -225,7 +225,7 @@ class ElementwiseDriver {
     tile.value = scratch.result;
     map(tile);
     store(value_, index, count, tile.value, caching_);
-    return 0;
+    return params_.wants_sums ? SumLoops<T>::sum(tile.value, count) : 0;
   }
 
   double write_gradient(int64_t index, ElementwiseTile<T>& tile, double scale, bool backward,
