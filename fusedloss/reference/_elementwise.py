@@ -129,15 +129,15 @@ def _denominator(normalizer: str, selection: Selection, loss: Tensor, by_sample:
 def _positions(mask: Tensor | None, loss: Tensor, by_sample: bool) -> Tensor:
     """The mask once per position: its largest value over the channels."""
     shape = loss.shape
-    if loss.ndim >= 2:
-        shape = shape[:1] + shape[2:]
+    if loss.ndim >= 2:  # the channel dim stays, so that dim 0 is told from a tensor of one dim
+        shape = (*shape[:1], 1, *shape[2:])
         if mask is not None:
-            if mask.shape[1] == 0:
+            if loss.shape[1] == 0:
                 mask = mask.new_zeros(shape)
             elif mask.dtype is torch.bool:
-                mask = mask.any(dim=1)
-            else:
-                mask = mask.max(dim=1).values  # the gradient goes to the first of equal ones
+                mask = mask.any(dim=1, keepdim=True)
+            else:  # the gradient goes to the first of equal ones
+                mask = mask.max(dim=1, keepdim=True).values
     return _counted(mask, shape, loss, by_sample)
 
 
