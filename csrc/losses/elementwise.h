@@ -145,7 +145,7 @@ struct LogCoshLoss {
 };
 
 // On probabilities: -t max(log x, -100) - (1 - t) max(log(1 - x), -100). The derivative is torch's,
-// with its floor of 1e-12 under x (1 - x).
+// with its floor under x (1 - x): 1e-12 as a float, in float64 too.
 struct BinaryCrossEntropyLoss {
   static constexpr const char* kName = "binary_cross_entropy";
   static constexpr bool kInputIsProbability = true;
@@ -158,7 +158,7 @@ struct BinaryCrossEntropyLoss {
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
-    return (x - t) / math::max((T(1) - x) * x, T(1e-12));
+    return (x - t) / math::max((T(1) - x) * x, T(1e-12f));
   }
 };
 
