@@ -15,4 +15,6 @@ struct Arguments {
 // dtype: 0 float32, 1 float16, 2 bfloat16. Returns the cudaError_t.
 int run(const Arguments& arguments, int dtype, bool cooperative);
 
+int run_intrinsics(uintptr_t rows, uintptr_t counters, uintptr_t accumulator, int shared_bytes);
+
 }  // namespace sample

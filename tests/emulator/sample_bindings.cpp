@@ -12,4 +12,5 @@ PYBIND11_MODULE(emulated_sample, m) {
     return sample::run({input, target, mask, grad_input, size, partials, ticket, loss, blocks},
                        dtype, cooperative);
   });
+  m.def("run_intrinsics", &sample::run_intrinsics);
 }

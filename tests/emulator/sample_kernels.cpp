@@ -1,8 +1,21 @@
 // The one translation unit of the sample that holds device code: compiled plain, traced, sanitised.
 #include "sample.h"
+#include "sample_intrinsics.cuh"
 #include "sample_kernel.cuh"
 
 namespace sample {
+
+EMULATOR_DYNAMIC_SHARED(int, scratch);
+
+int run_intrinsics(uintptr_t rows, uintptr_t counters, uintptr_t accumulator, int shared_bytes) {
+  const IntrinsicsParams params{reinterpret_cast<int*>(rows), reinterpret_cast<unsigned*>(counters),
+                                reinterpret_cast<long long*>(accumulator)};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(1);
+  config.blockDim = dim3(64);
+  config.dynamicSmemBytes = size_t(shared_bytes);
+  return cudaLaunchKernelEx(&config, intrinsics, params);
+}
 
 template <class T>
 int run_as(const Arguments& a, bool cooperative) {

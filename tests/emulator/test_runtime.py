@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from . import builder, sample
+from . import builder, runtime, sample
 from .mutants import Mutant, mutated
 
 pytestmark = pytest.mark.skipif(
@@ -198,6 +198,56 @@ def test_plain_equals_traced():
             traced = sample.run(*arguments, cooperative, seed=6, traced=True)
             assert plain[2] == traced[2] == 0
             assert torch.equal(plain[0], traced[0]) and torch.equal(plain[1], traced[1])
+
+
+def intrinsics(shared_bytes=256, **options):
+    """The rows, counters and the accumulator that the kernel of sample_intrinsics.cuh leaves."""
+    rows = torch.full((16, 64), -7, dtype=torch.int32)
+    counters = torch.zeros(4, dtype=torch.int32)
+    accumulator = torch.zeros(1, dtype=torch.int64)
+    with runtime.session(sample.PROJECT, **options) as s:
+        s.register(rows, "rows", writable=True)
+        s.register(counters, "counters", writable=True, initialised=True)
+        s.register(accumulator, "accumulator", writable=True, initialised=True)
+        tensors = (rows, counters, accumulator)
+        error = s.module.run_intrinsics(*(t.data_ptr() for t in tensors), shared_bytes)
+        return rows.tolist(), counters.tolist(), accumulator.item(), error, s.report()
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_intrinsics(traced):
+    rows, counters, accumulator, error, report = intrinsics(traced=traced, seed=2, preempt=0.1)
+    assert error == 0 and not report.errors, report
+    threads = range(64)
+    base = [t - t % 32 for t in threads]
+    signed = 0x11111111
+    assert rows == [
+        [b + 5 for b in base],
+        [t - t % 8 + 3 for t in threads],
+        [t - 2 if t % 32 >= 2 else t for t in threads],
+        [t + 3 if t % 16 + 3 < 16 else t for t in threads],
+        [t ^ 1 for t in threads],
+        [3 * (t ^ 16) for t in threads],
+        [signed] * 64,
+        [0] * 32 + [1] * 32,
+        [1] * 32 + [0] * 32,
+        [t - t % 16 + 1 for t in threads],
+        [22] * 64,
+        [1] * 64,
+        [0] * 64,
+        [63 - t for t in threads],
+        [
+            t.bit_count() + 32 - t.bit_length() + ((t & -t).bit_length() if t else 0)
+            for t in threads
+        ],
+        list(threads),
+    ]
+    assert counters == [128, 63, 4, 7] and accumulator == 64 << 32
+
+
+def test_dynamic_shared_memory_has_an_end():
+    *_, report = intrinsics(shared_bytes=252, traced=True)
+    assert report.kinds == {"out_of_bounds"}
 
 
 def test_a_seed_repeats_its_schedule():
