@@ -189,6 +189,7 @@ def extension(toolkit):
     common = ["-DTORCH_TARGET_VERSION=0x020d000000000000"]
     # The interpreter's own flags bring -g and -fwrapv, which cost size and speed.
     cxx = ["-std=c++20", "-O3", "-g0", "-fno-wrapv", "-fno-math-errno", "-fno-trapping-math"]
+    cxx += ["-fopenmp-simd"]  # simd loops without an OpenMP run time: torch has its own
     cxx += ["-fvisibility=hidden", f'-DFL_VERSION="{version}"']
     return CppExtension(
         "fusedloss._C",

@@ -7,6 +7,11 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
 #include "core/macros.h"
 
 namespace fusedloss {
@@ -69,27 +74,38 @@ FL_HOST_DEVICE float to_float(BFloat16 value) {
   return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
 }
 
-// Branch-free so that a loop of it vectorises: the exponent is rebased by one multiplication, which
+// The device has instructions for these. On the host, branch-free so that a loop vectorises: the exponent is rebased by one multiplication, which
 // is exact for subnormals too; infinity and NaN get their exponent by a select.
 FL_HOST_DEVICE float to_float(Half value) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(bit_cast<__half>(value));
+#else
   const uint32_t bits = value.bits;
   const uint32_t magnitude = (bits & 0x7fffu) << 13;
   const float rebased = bit_cast<float>(magnitude) * 0x1p112f;
   const uint32_t finite = bit_cast<uint32_t>(rebased);
   const uint32_t special = magnitude | 0x7f800000u;
   return bit_cast<float>((magnitude >= 0x0f800000u ? special : finite) | ((bits & 0x8000u) << 16));
+#endif
 }
 
 FL_HOST_DEVICE BFloat16 to_bfloat16(float value) {
+#if defined(__CUDA_ARCH__)
+  return bit_cast<BFloat16>(__float2bfloat16_rn(value));
+#else
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
   return {static_cast<uint16_t>(is_nan ? 0x7fc0u : rounded)};
+#endif
 }
 
 // Round to nearest even. Subnormal results come from one float addition whose rounding position is
 // the half's last bit; normal results from integer rounding of the mantissa.
 FL_HOST_DEVICE Half to_half(float value) {
+#if defined(__CUDA_ARCH__)
+  return bit_cast<Half>(__float2half_rn(value));
+#else
   const uint32_t bits = bit_cast<uint32_t>(value);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -99,6 +115,7 @@ FL_HOST_DEVICE Half to_half(float value) {
   half = magnitude >= 0x47800000u ? 0x7c00u : half;  // 65536 and above; 65520 rounds up by itself
   half = magnitude > 0x7f800000u ? 0x7e00u : half;
   return {static_cast<uint16_t>(half | sign)};
+#endif
 }
 
 // `convert<float>(Half)`, `convert<BFloat16>(double)`, `convert<double>(int64_t)`, ...

@@ -31,46 +31,40 @@ struct ElementwiseLoops {
   template <Wants kWants>
   FL_VECTOR_CLONES static double reduce(const Loss& functor, const Tile& tile) {
     const Loss loss = functor;
-    const T* __restrict x = tile.x;
-    const T* __restrict t = tile.t;
-    const T* __restrict q = tile.pos_weight;
-    const T* __restrict w = tile.w;
-    T* __restrict gradient = tile.gradient;
+    const T *x = tile.x, *t = tile.t, *pos_weights = tile.pos_weight, *w = tile.w;
+    T* gradient = tile.gradient;
     const T scale = tile.scale;
-    double sum = 0;
+    double total = 0;
     for (int64_t begin = 0; begin < tile.count; begin += kFlush) {
       const int64_t end = tile.count - begin < kFlush ? tile.count : begin + kFlush;
-      T lanes[kLanes] = {};
-      int64_t i = begin;
-      const auto element = [&](int64_t j, int64_t lane) __attribute__((always_inline)) {
-        const T weight = kWeighted ? w[j] : T(1);
-        const T pos_weight = kPosWeighted ? q[j] : T(1);
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = begin; i < end; ++i) {
+        const T weight = kWeighted ? w[i] : T(1);
+        const T pos_weight = kPosWeighted ? pos_weights[i] : T(1);
         if constexpr (kWants != Wants::kGradient) {
-          const T weighted = weight * value(loss, x[j], t[j], pos_weight);
-          lanes[lane] += !kWeighted || weight != T(0) ? weighted : T(0);
+          const T weighted = weight * value(loss, x[i], t[i], pos_weight);
+          sum += kWeighted ? zero_unless(weight != T(0), weighted) : weighted;
         }
         if constexpr (kWants != Wants::kValue) {
-          const T slope = weight * scale * derivative(loss, x[j], t[j], pos_weight);
-          gradient[j] = !kWeighted || weight != T(0) ? slope : T(0);
+          const T slope = weight * scale * derivative(loss, x[i], t[i], pos_weight);
+          gradient[i] = kWeighted ? zero_unless(weight != T(0), slope) : slope;
         }
-      };
-      for (; i + kLanes <= end; i += kLanes) {
-        for (int64_t lane = 0; lane < kLanes; ++lane) element(i + lane, lane);
       }
-      for (int64_t lane = 0; i + lane < end; ++lane) element(i + lane, lane);
-      if constexpr (kWants != Wants::kGradient) sum += add_lanes(lanes);
+      total += static_cast<double>(sum);
     }
-    return sum;
+    return total;
   }
 
   // reduction="none": w l of each element into tile.value.
   FL_VECTOR_CLONES static void map(const Loss& functor, const Tile& tile) {
     const Loss loss = functor;
+#pragma omp simd
     for (int64_t i = 0; i < tile.count; ++i) {
       const T weight = kWeighted ? tile.w[i] : T(1);
       const T pos_weight = kPosWeighted ? tile.pos_weight[i] : T(1);
       const T weighted = weight * value(loss, tile.x[i], tile.t[i], pos_weight);
-      tile.value[i] = !kWeighted || weight != T(0) ? weighted : T(0);
+      tile.value[i] = kWeighted ? zero_unless(weight != T(0), weighted) : weighted;
     }
   }
 

@@ -20,10 +20,17 @@ namespace fusedloss::cpu {
 // Elements in a tile: the input, target, weight and gradient tiles of a step share 32 kB of L1.
 constexpr int64_t kTile = 2048;
 
-// Sums are kept in this many lanes, and the lanes are emptied into a double every kFlush elements:
-// no lane ever adds more than kFlush / kLanes numbers, so float sums stay accurate at any size.
-constexpr int64_t kLanes = 64;
-constexpr int64_t kFlush = 1024;
+// Vector sums of type T are emptied into a double this often: no lane adds more than some dozens of
+// numbers, so float sums stay accurate at any size.
+constexpr int64_t kFlush = 256;
+
+// `value` or 0, as a bit mask: from a conditional expression GCC makes masked loads that merge into the
+// previous iteration's register, so that every cache miss waits for the one before it.
+template <class T>
+FL_HOST_DEVICE T zero_unless(bool keep, T value) {
+  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  return bit_cast<T>(static_cast<Bits>(bit_cast<Bits>(value) & (keep ? ~Bits(0) : Bits(0))));
+}
 
 template <class To, class From>
 struct ConvertLoops {
@@ -126,27 +133,17 @@ struct FiniteLoop {
 };
 
 template <class T>
-double add_lanes(const T* lanes) {
-  double sum = 0;
-  for (int64_t lane = 0; lane < kLanes; ++lane) sum += static_cast<double>(lanes[lane]);
-  return sum;
-}
-
-template <class T>
 struct SumLoops {
   FL_VECTOR_CLONES static double sum(const T* values, int64_t count) {
-    double result = 0;
+    double total = 0;
     for (int64_t begin = 0; begin < count; begin += kFlush) {
       const int64_t end = count - begin < kFlush ? count : begin + kFlush;
-      T lanes[kLanes] = {};
-      int64_t i = begin;
-      for (; i + kLanes <= end; i += kLanes) {
-        for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += values[i + lane];
-      }
-      for (int64_t lane = 0; i + lane < end; ++lane) lanes[lane] += values[i + lane];
-      result += add_lanes(lanes);
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = begin; i < end; ++i) sum += values[i];
+      total += static_cast<double>(sum);
     }
-    return result;
+    return total;
   }
   FL_VECTOR_CLONES static int64_t count_nonzero(const T* values, int64_t count) {
     int32_t result = 0;

@@ -47,13 +47,20 @@ struct SmoothL1Loss {
   template <class T>
   FL_HOST_DEVICE T value(T x, T t) const {
     const T d = math::abs(x - t), b = T(beta);
-    return d < b ? T(0.5) * d * d / b : d - T(0.5) * b;
+    return d < b ? T(0.5) * d * d * inverse(b) : d - T(0.5) * b;
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
     const T d = x - t, b = T(beta);
     const T outside = d == d ? math::sign(d) : d;
-    return math::abs(d) < b ? d / b : outside;
+    return math::abs(d) < b ? d * inverse(b) : outside;
+  }
+
+ private:
+  // The same for every element, so one division per loop; a beta too small to invert acts as 0.
+  template <class T>
+  FL_HOST_DEVICE static T inverse(T b) {
+    return b > T(1e-37) ? T(1) / b : T(0);
   }
 };
 
@@ -181,13 +188,15 @@ struct BinaryCrossEntropyWithLogitsLoss {
     const math::Logistic<T> logistic(x);
     return (T(1) - t) * logistic.sigmoid() - q * t * logistic.sigmoid_of_minus();
   }
+  // Without pos_weight: x ((x > 0) - t) + log(1 + exp(-|x|)), and sigmoid(x) - t.
   template <class T>
   FL_HOST_DEVICE T value(T x, T t) const {
-    return value(x, t, T(1));
+    const math::Logistic<T> logistic(x);
+    return x * ((logistic.positive ? T(1) : T(0)) - t) + logistic.log1p_e;
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
-    return derivative(x, t, T(1));
+    return math::Logistic<T>(x).sigmoid() - t;
   }
 };
 
@@ -208,24 +217,27 @@ struct SigmoidFocalLoss {
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
     const Terms<T> terms(x, t);
-    const T slope = T(gamma) * terms.cross_entropy * terms.log_miss_slope;
+    if constexpr (kGammaIsTwo) {
+      const T slope = T(2) * terms.cross_entropy * terms.miss_slope;
+      return balance(t) * terms.miss * (slope + terms.miss * terms.cross_entropy_slope);
+    }
+    const T log_slope = terms.miss_slope / math::max(terms.miss, T(1e-37));
+    const T slope = T(gamma) * terms.cross_entropy * log_slope;
     return balance(t) * modulation(terms.miss) * (slope + terms.cross_entropy_slope);
   }
 
  private:
   template <class T>
   struct Terms {
-    T miss;            // u = 1 - p_t
-    T log_miss_slope;  // u' / u
+    T miss, miss_slope;  // u = 1 - p_t and u'
     T cross_entropy, cross_entropy_slope;
 
     FL_HOST_DEVICE Terms(T x, T t) {
       const math::Logistic<T> logistic(x);
       const T p = logistic.sigmoid(), not_p = logistic.sigmoid_of_minus(), negative = T(1) - t;
       miss = t * not_p + negative * p;
-      log_miss_slope = (T(1) - T(2) * t) * (p * not_p) / math::max(miss, T(1e-37));
-      cross_entropy =
-          math::max(x, T(0)) * negative + math::max(-x, T(0)) * t + logistic.log1p_e;
+      miss_slope = (negative - t) * (p * not_p);
+      cross_entropy = x * ((logistic.positive ? T(1) : T(0)) - t) + logistic.log1p_e;
       cross_entropy_slope = negative * p - t * not_p;
     }
   };
