@@ -26,7 +26,7 @@ struct Extents {
   int64_t channels = 1;
   int64_t inner = 1;
 
-  FL_HOST_DEVICE int64_t positions() const { return outer * inner; }
+  FL_HOST_DEVICE int64_t positions() const { return channels == 0 ? 0 : outer * inner; }
   FL_HOST_DEVICE int64_t elements() const { return outer * channels * inner; }
   // A batch of no samples has nothing per sample either.
   FL_HOST_DEVICE int64_t positions_per_sample() const {

@@ -131,10 +131,10 @@ def _positions(mask: Tensor | None, loss: Tensor, by_sample: bool) -> Tensor:
     shape = loss.shape
     if loss.ndim >= 2:  # the channel dim stays, so that dim 0 is told from a tensor of one dim
         shape = (*shape[:1], 1, *shape[2:])
+        if loss.shape[1] == 0:  # positions without channels hold nothing
+            mask = loss.new_zeros(shape, dtype=torch.bool)
         if mask is not None:
-            if loss.shape[1] == 0:
-                mask = mask.new_zeros(shape)
-            elif mask.dtype is torch.bool:
+            if mask.dtype is torch.bool:
                 mask = mask.any(dim=1, keepdim=True)
             else:  # the gradient goes to the first of equal ones
                 mask = mask.max(dim=1, keepdim=True).values
