@@ -154,6 +154,7 @@ def compile_object(source, flags):
         return made
 
 
+@functools.cache
 def build(project, mode="plain"):
     """Builds the module of ``project`` in ``mode``, a key of KERNEL_FLAGS; the path of the file."""
     import pybind11

@@ -11,6 +11,13 @@ void make_ready(Fiber& fiber) {
   fiber.block->ready.push_back(&fiber);
 }
 
+// An empty list that keeps its memory: rendezvous are what an emulation does most.
+std::vector<const Fiber*>& scratch() {
+  static std::vector<const Fiber*> list;
+  list.clear();
+  return list;
+}
+
 std::string name_of(const Fiber& fiber) {
   const uint3 b = fiber.block->index, t = fiber.index;
   auto triple = [](uint3 v) {
@@ -49,7 +56,7 @@ void check_nobody_left(const Block& block, const char* what) {
 
 void release_block_barrier(Block& block) {
   check_nobody_left(block, "the barrier");
-  std::vector<const Fiber*> met;
+  std::vector<const Fiber*>& met = scratch();
   uint64_t count = 0;
   Rendezvous kind = Rendezvous::kSync;
   for (Fiber& fiber : block.fibers) {
@@ -125,17 +132,16 @@ void exchange(Warp& warp, unsigned lanes) {
 
 // Lets the lanes of `mask` go if all that still live have come.
 void try_complete(Warp& warp, unsigned mask) {
+  if (mask & warp.alive & ~warp.waiting) return;
   unsigned here = 0;
-  std::vector<const Fiber*> met;
+  std::vector<const Fiber*>& met = scratch();
   for (int i = 0; i < 32; ++i) {
-    Fiber* fiber = warp.lanes[i];
-    if (!(warp.alive >> i & 1) || fiber->state != State::kWarp || fiber->mask != mask) continue;
+    const Fiber* fiber = warp.lanes[i];
+    if (!(warp.waiting >> i & 1) || fiber->mask != mask) continue;
     here |= 1u << i;
+    met.push_back(fiber);
   }
   if (here == 0 || (mask & warp.alive & ~here)) return;
-  for (int i = 0; i < 32; ++i) {
-    if (here >> i & 1) met.push_back(warp.lanes[i]);
-  }
   bool same = true;
   for (const Fiber* fiber : met) {
     same = same && fiber->kind == met[0]->kind && fiber->detail == met[0]->detail;
@@ -149,6 +155,7 @@ void try_complete(Warp& warp, unsigned mask) {
   if (same) check_same_place("divergent_warp", "warp operation", met);
   exchange(warp, here);
   const bool orders = met[0]->kind == Rendezvous::kSync;
+  warp.waiting &= ~here;
   for (const Fiber* fiber : met) make_ready(*warp.lanes[fiber->lane]);
   if (Observer* o = observer()) o->warp_rendezvous(warp, here, orders);
 }
@@ -183,6 +190,7 @@ uint64_t warp_rendezvous(Rendezvous kind, uint8_t detail, unsigned mask, uint64_
   fiber.argument = argument;
   fiber.width = width;
   fiber.waiting_at = pc;
+  fiber.warp->waiting |= 1u << fiber.lane;
   try_complete(*fiber.warp, mask);
   wait();
   return fiber.value;
@@ -195,9 +203,7 @@ void leave_rendezvous(Fiber& fiber) {
   warp.alive &= ~(1u << fiber.lane);
   if (block.live && block.at_barrier == block.live) release_block_barrier(block);
   for (int i = 0; i < 32; ++i) {
-    if ((warp.alive >> i & 1) && warp.lanes[i]->state == State::kWarp) {
-      try_complete(warp, warp.lanes[i]->mask);
-    }
+    if (warp.waiting >> i & 1) try_complete(warp, warp.lanes[i]->mask);
   }
 }
 

@@ -44,8 +44,8 @@ struct Fiber {
 
 struct Warp {
   Fiber* lanes[32] = {};
-  unsigned alive = 0;
-  uint32_t number = 0;  // within the grid
+  unsigned alive = 0, waiting = 0;  // by lane
+  uint32_t number = 0;              // within the grid
 };
 
 struct Block {
