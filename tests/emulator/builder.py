@@ -48,13 +48,18 @@ KERNEL_FLAGS = {
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """What to build: ``module`` is the name in ``PYBIND11_MODULE``; paths are of source files."""
+    """What to build: ``module`` is the name in ``PYBIND11_MODULE``; paths are of source files.
+
+    ``defines`` are for the kernels alone, as is ``kernel_include`` (a mutant's tree, searched instead
+    of ``include``): so that all variants share one compilation of the slow bindings.
+    """
 
     module: str
     kernels: tuple
     bindings: tuple
     include: tuple = ()
     defines: tuple = ()
+    kernel_include: tuple = ()
 
 
 class BuildError(RuntimeError):
@@ -154,6 +159,10 @@ def compile_object(source, flags):
         return made
 
 
+def _include(folders):
+    return [word for folder in folders for word in ("-I", str(folder))]
+
+
 @functools.cache
 def build(project, mode="plain"):
     """Builds the module of ``project`` in ``mode``, a key of KERNEL_FLAGS; the path of the file."""
@@ -163,8 +172,9 @@ def build(project, mode="plain"):
     # The shadow comes first, so that <cuda_runtime.h> is the emulator's.
     device = ["-I", str(HERE / "include")]
     system = ["-isystem", str(toolkit), "-isystem", str(toolkit / "cccl")]
-    own = [word for folder in project.include for word in ("-I", str(folder))]
-    own += [f"-D{define}" for define in project.defines]
+    own = _include(project.include)
+    of_kernels = _include(project.kernel_include or project.include)
+    of_kernels += [f"-D{define}" for define in project.defines]
     python = ["-isystem", pybind11.get_include(), "-isystem", sysconfig.get_paths()["include"]]
 
     runtime = sorted((HERE / "runtime").glob("*.cpp"))
@@ -183,7 +193,7 @@ def build(project, mode="plain"):
     like_nvcc = ["-include", "cuda_runtime.h", "-x", "c++"]
     for source in project.kernels:
         objects.append(
-            compile_object(source, [*KERNEL_FLAGS[mode], *own, *device, *system, *like_nvcc])
+            compile_object(source, [*KERNEL_FLAGS[mode], *of_kernels, *device, *system, *like_nvcc])
         )
 
     # -Bsymbolic: a CUDA runtime that torch has loaded must not answer for the emulated one.

@@ -64,7 +64,7 @@ def mutated(project, mutant):
     return dataclasses.replace(
         project,
         kernels=tuple(map(moved, project.kernels)),
-        include=tuple(map(moved, project.include)),
+        kernel_include=tuple(map(moved, project.include)),
     )
 
 
