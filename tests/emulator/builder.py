@@ -50,8 +50,8 @@ KERNEL_FLAGS = {
 class Project:
     """What to build: ``module`` is the name in ``PYBIND11_MODULE``; paths are of source files.
 
-    ``defines`` are for the kernels alone, as is ``kernel_include`` (a mutant's tree, searched instead
-    of ``include``): so that all variants share one compilation of the slow bindings.
+    ``defines`` are for the kernels alone, as is ``kernel_include`` (a mutant's tree, searched
+    instead of ``include``): so that all variants share one compilation of the slow bindings.
     """
 
     module: str
