@@ -52,7 +52,7 @@ struct SmoothL1Loss {
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
     const T d = x - t, b = T(beta);
-    const T outside = d == d ? math::sign(d) : d;
+    const T outside = b == T(0) || d == d ? math::sign(d) : d;  // NaN as torch's of each kind
     return math::abs(d) < b ? d * inverse(b) : outside;
   }
 
