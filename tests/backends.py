@@ -1,0 +1,73 @@
+"""What the tables run on: the CPU kernels, a GPU when there is one, emulated CUDA kernels.
+
+    with backend.active():
+        loss = backend.functions.mse_loss(backend.place(input), ...)
+
+A backend that this machine does not have is not collected. The emulator plugs in through
+`replaced_ops`, which puts its bindings where `fusedloss.autograd` looks for the kernels.
+"""
+
+import contextlib
+import dataclasses
+
+import torch
+
+import fusedloss
+from fusedloss import _ops
+
+
+@contextlib.contextmanager
+def replaced_ops(forward=None, backward=None, scale=None):
+    """Other callables, of the same signatures, in place of the three ops."""
+    names = ("elementwise_forward", "elementwise_backward", "scale_gradient_")
+    saved = [getattr(_ops, name) for name in names]
+    try:
+        for name, old, new in zip(names, saved, (forward, backward, scale), strict=True):
+            setattr(_ops, name, new or old)
+        yield
+    finally:
+        for name, old in zip(names, saved, strict=True):
+            setattr(_ops, name, old)
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """`active` is a context manager within which `functions` run on this backend."""
+
+    name: str
+    device: str = "cpu"
+    active: object = contextlib.nullcontext
+    functions: object = fusedloss.functional
+    checks_probabilities: bool = True  # by an exception; a GPU asserts on the device
+    share: int = 1  # a slow backend takes one in so many cases of each table
+
+    def thin(self, cases, offset: int = 0) -> list:
+        """The cases of a table that this backend takes; `offset` varies which."""
+        cases = list(cases)
+        return cases[offset % min(self.share, len(cases)) :: self.share] if cases else cases
+
+    def place(self, value):
+        """A tensor, a region or anything else on this backend's device."""
+        if isinstance(value, torch.Tensor):
+            moved = value.to(self.device)
+            return moved.requires_grad_() if value.requires_grad and value.is_leaf else moved
+        if isinstance(value, fusedloss.Region):
+            return value.rebind(tuple(self.place(tensor) for tensor in value.tensors))
+        return value
+
+    def __str__(self):
+        return self.name
+
+
+CPU = Backend("cpu")
+
+
+def available() -> tuple[Backend, ...]:
+    """The backends of this machine, by what it has."""
+    backends = [CPU]
+    if torch.cuda.is_available() and _ops.build_info()["cuda"]:
+        backends.append(Backend("cuda", "cuda", checks_probabilities=False))
+    return tuple(backends)
+
+
+BACKENDS = available()

@@ -1,0 +1,21 @@
+"""Fixtures of all tests: the backends, and a pool of threads that is the same everywhere."""
+
+import pytest
+import torch
+
+from tests.backends import BACKENDS
+
+
+@pytest.fixture(params=BACKENDS, ids=str)
+def backend(request):
+    """Each backend of this machine in turn, active for the length of the test."""
+    with request.param.active():
+        yield request.param
+
+
+@pytest.fixture
+def threads():
+    """A function that sets the number of threads; the old one comes back after the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
