@@ -7,7 +7,7 @@
 # PYTHON=python3.12     the interpreter to make .venv from, default python3. A torch >= 2.13 that it
 #                       has is used; where it has none, torch==2.13.0 is installed into .venv.
 # TORCH="torch==2.14.1" installs that one in any case
-# ARGS="-k mse"         more arguments for pytest or the demo
+# ARGS="-k mse"         more arguments for pytest, the benchmarks or the demo
 
 PYTHON ?= python3
 TORCH ?=
@@ -41,7 +41,7 @@ test-all: check
 	$(PYTEST) -n 2 $(ARGS)
 
 bench: build
-	$(PY) -m pytest benchmarks $(ARGS)
+	$(PY) -m benchmarks $(ARGS)
 
 check: build
 	$(PY) -m ruff check
@@ -58,7 +58,7 @@ build: .venv/tools
 	$(PY) setup.py --quiet build_ext --inplace
 
 .venv/tools: .venv/torch pyproject.toml
-	$(PY) -c '$(LIST_TOOLS)' > .venv/requirements.txt
+	@$(PY) -c '$(LIST_TOOLS)' > .venv/requirements.txt
 	$(PIP) install -r .venv/requirements.txt
 	touch $@
 
