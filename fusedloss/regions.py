@@ -1,9 +1,8 @@
 """Regions: rules that yield the mask inside the kernel.
 
 A region is a small immutable expression. It knows nothing of kernels or formulas; it can list its
-tensors, be rebuilt over other tensors, and be compiled to the postfix program that the kernels run
-tile by tile (``csrc/regions/program.h`` interprets the same opcodes). What an expression *means* is
-written down in ``fusedloss/reference``.
+tensors, be rebuilt over other tensors, and be compiled to the postfix program (`_program.py`) that
+the kernels run tile by tile. What an expression *means* is written down in ``fusedloss/reference``.
 
     >>> import torch, fusedloss as fl
     >>> torch.ones(8, 1, 4, 4, dtype=torch.bool) & ~(fl.target == 0)
@@ -11,65 +10,32 @@ written down in ``fusedloss/reference``.
 
 To add a term: subclass `Region`, give it `tensors`/`rebind` if it holds any, `emit` and `text`.
 Everything here is traced by Dynamo when a region is built inside ``torch.compile``: keep to plain
-classes and plain control flow.
+classes and plain control flow. Two things Dynamo (torch 2.13) cannot do with any Python object, so
+they end a ``fullgraph=True`` trace: the operator ``~`` on a region (make that region outside), and
+a comparison with a number that it treats as dynamic (a changing argument; literals are fine).
 """
 
 import numbers
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _comparison
-
-# The instruction set: four integers (opcode, a, b, c) each, equal to csrc/regions/program.h.
-TENSOR = 0  # push tensor a
-TARGET_COMPARE = 1  # push target <a> constant; b = domain, c = constant's index or value
-TARGET_ISFINITE = 2  # push isfinite(target)
-AND = 3  # pop two, push the product (0 where either is 0)
-OR = 4  # pop two, push the larger
-NOT = 5  # replace the top by 1 where it is 0, else 0
-
-MAX_INSTRUCTIONS = 32
-MAX_DEPTH = 6
-MAX_TENSORS = 8
-
-
-class Program(NamedTuple):
-    """A region as the kernels take it; `code` holds four integers per instruction."""
-
-    code: tuple[int, ...]
-    constants: tuple[float, ...]
-    tensors: tuple[Tensor, ...]
-
+from ._program import (
+    AND,
+    MAX_DEPTH,
+    MAX_INSTRUCTIONS,
+    MAX_TENSORS,
+    NOT,
+    OR,
+    TARGET_COMPARE,
+    TARGET_ISFINITE,
+    TENSOR,
+    Assembler,
+    Program,
+)
 
 _TENSOR_CODE = (TENSOR, 0, 0, 0)
-
-
-class Assembler:
-    """Collects the instructions of one program; `ok` turns False when a term has no opcode."""
-
-    def __init__(self, target_dtype: torch.dtype):
-        self.target_dtype = target_dtype
-        self.code: list[int] = []
-        self.constants: list[float] = []
-        self.tensors: list[Tensor] = []
-        self.ok = True
-
-    def instruction(self, opcode: int, a: int = 0, b: int = 0, c: int = 0) -> None:
-        self.code += [opcode, a, b, c]
-
-    def constant(self, value: float) -> int:
-        self.constants.append(value)
-        return len(self.constants) - 1
-
-    def tensor(self, tensor: Tensor) -> int:
-        """The tensor's index; one that appears twice is passed, and read, once."""
-        for index, known in enumerate(self.tensors):
-            if known is tensor:
-                return index
-        self.tensors.append(tensor)
-        return len(self.tensors) - 1
 
 
 class Region:

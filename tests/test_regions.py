@@ -76,9 +76,6 @@ def random_region(rng, tensors, size):
     return make(random_region(rng, tensors, left), random_region(rng, tensors, max(1, size - left)))
 
 
-# ------------------------------------------------------------------------------ printing, holding
-
-
 @pytest.mark.parametrize(
     ("region", "text"),
     [
@@ -138,9 +135,6 @@ def test_tensors_and_rebind():
     assert repr(other) == repr(region)
     assert region.tensors[0] is a
     assert (fl.target > 0).rebind(()).tensors == ()
-
-
-# ------------------------------------------------------------------------------------- compilation
 
 
 def test_plain_tensor_program():
@@ -239,8 +233,6 @@ def test_random_expressions_against_the_reference():
     assert compiled > 200
 
 
-# ------------------------------------------------------------------------ comparisons, as in torch
-
 VALUES = (
     [0, 1, -1, 300, -300, True, False, 2049, 2**31, 2**32 + 7, 2**63 - 1, 2**63, 2**64 - 1]
     + [-(2**63), 16777217, 16777219, 33554431, 2**53 + 1, -(2**53) - 1]
@@ -326,9 +318,6 @@ def test_nan_satisfies_only_not_equal():
         assert selected == (symbol == "!=")
 
 
-# ------------------------------------------------------------------------------------- wrong usage
-
-
 @pytest.mark.parametrize(
     ("use", "fragments"),
     [
@@ -363,9 +352,6 @@ def test_wrong_usage(use, fragments):
         use()
     for fragment in fragments:
         assert fragment in str(caught.value)
-
-
-# --------------------------------------------------------------------------------------- compilers
 
 
 def test_regions_are_built_inside_compiled_functions():
