@@ -9,25 +9,27 @@
 
 namespace fusedloss::cuda {
 
-// Running sums of one thread. Many small additions go to O, and every so often from there to
-// double, so the error does not grow with the length of a chunk.
+// Running sums of one thread, in two levels: the first is emptied into the second every so often,
+// so the error grows with the square root of the number of additions at most.
 template <class O, int kCount>
 struct Tally {
-  static constexpr int kFlushEvery = 32;
+  static constexpr int kSteps = 32;
   O sum[kCount] = {};
-  double flushed[kCount] = {};
+  O flushed[kCount] = {};
   int steps = 0;
 
-  __device__ __forceinline__ void flush() {
+  __device__ __forceinline__ void step() {
+    if (++steps < kSteps) return;
+    steps = 0;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
-      flushed[i] += static_cast<double>(sum[i]);
+      flushed[i] += sum[i];
       sum[i] = O(0);
     }
-    steps = 0;
   }
-  __device__ __forceinline__ void step() {
-    if (++steps == kFlushEvery) flush();
+  // All of it, in double.
+  __device__ __forceinline__ double total(int i) const {
+    return static_cast<double>(flushed[i]) + static_cast<double>(sum[i]);
   }
 };
 
@@ -143,14 +145,15 @@ __device__ __forceinline__ void run_chunks(const Block& block, const Elementwise
     const int64_t row = chunk / call.chunks_per_row;
     const int64_t first = (chunk - row * call.chunks_per_row) * call.slots_per_chunk;
     block.visit(row, first, sums_only, tally);
-    if (!Block::kHasSums || !call.has_sums) continue;
-    tally.flush();
-    block_sum(tally.flushed);
-    if (threadIdx.x == 0) {
+    if constexpr (Block::kHasSums) {
+      if (!call.has_sums) continue;
+      double sums[Block::kSums];
 #pragma unroll
-      for (int k = 0; k < Block::kSums; ++k) {
-        call.partials[k * call.chunks + chunk] = tally.flushed[k];
-      }
+      for (int k = 0; k < Block::kSums; ++k) sums[k] = tally.total(k);
+      block_sum(sums);
+      if (threadIdx.x != 0) continue;
+#pragma unroll
+      for (int k = 0; k < Block::kSums; ++k) call.partials[k * call.chunks + chunk] = sums[k];
     }
   }
 }

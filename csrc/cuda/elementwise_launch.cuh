@@ -18,6 +18,12 @@ namespace fusedloss::cuda {
 constexpr int64_t kMostBlocks = int64_t{1} << 30;
 constexpr size_t kTicketBytes = 16;  // two of them, and what keeps the sums behind them aligned
 
+inline size_t workspace_bytes(const ElementwiseParams& params) {
+  const Pass pass = params.grad_input ? Pass::kForwardGradient : Pass::kForward;
+  const ElementwisePlan plan = plan_elementwise(params, pass);
+  return kTicketBytes + static_cast<size_t>(plan.call.chunks) * kPartials * sizeof(double);
+}
+
 // Which loss, as ops/ names it.
 struct NamedLoss {
   const char* name;
@@ -56,10 +62,12 @@ template <class T>
 void launch_strided(const NamedLoss& loss, const ElementwiseCall& call,
                     const LaunchContext& context);
 
-template <class T, Pass kPass>
+template <class T, bool kBackward>
 void launch_elementwise(const NamedLoss& named, const ElementwiseParams& params,
                         const LaunchContext& context) {
-  const ElementwisePlan plan = plan_elementwise(params, kPass);
+  const Pass forward = params.grad_input ? Pass::kForwardGradient : Pass::kForward;
+  const Pass pass = kBackward ? Pass::kBackward : forward;
+  const ElementwisePlan plan = plan_elementwise(params, pass);
   const ElementwiseCall& call = plan.call;
   if (!plan.vector) {
     return computes_in_double(params) ? launch_strided<double>(named, call, context)
@@ -68,9 +76,9 @@ void launch_elementwise(const NamedLoss& named, const ElementwiseParams& params,
   named.visit([&](const auto& loss) {
     using Loss = std::decay_t<decltype(loss)>;
     if (call.masked) {
-      launch_call(elementwise_vector<Loss, T, kPass, true>, call, loss, context);
+      launch_call(elementwise_vector<Loss, T, kBackward, true>, call, loss, context);
     } else {
-      launch_call(elementwise_vector<Loss, T, kPass, false>, call, loss, context);
+      launch_call(elementwise_vector<Loss, T, kBackward, false>, call, loss, context);
     }
   });
 }
@@ -78,16 +86,13 @@ void launch_elementwise(const NamedLoss& named, const ElementwiseParams& params,
 template <class T>
 void elementwise_forward(const char* loss, const double* options, const ElementwiseParams& params,
                          const LaunchContext& context) {
-  const NamedLoss named{loss, options};
-  if (params.grad_input)
-    return launch_elementwise<T, Pass::kForwardGradient>(named, params, context);
-  launch_elementwise<T, Pass::kForward>(named, params, context);
+  launch_elementwise<T, false>({loss, options}, params, context);
 }
 
 template <class T>
 void elementwise_backward(const char* loss, const double* options, const ElementwiseParams& params,
                           const LaunchContext& context) {
-  launch_elementwise<T, Pass::kBackward>({loss, options}, params, context);
+  launch_elementwise<T, true>({loss, options}, params, context);
 }
 
 }  // namespace fusedloss::cuda

@@ -100,6 +100,7 @@ class ElementwisePlanner {
     if (!is_element_dense(p_.input)) return false;
     if (call_.pass != Pass::kForward && !is_element_dense(p_.grad_input)) return false;
     const bool none = p_.reduction == Reduction::kNone;
+    if (none && call_.pass == Pass::kForwardGradient) return false;
     if (none && call_.pass != Pass::kBackward && !is_element_dense(p_.loss)) return false;
     call_.target_is_dense = is_element_dense(p_.target);
     call_.grad_output_is_dense =
@@ -222,7 +223,8 @@ class ElementwisePlanner {
   void cut(int64_t slots_per_row) {
     const int64_t steps_per_row = divide_up(slots_per_row, kBlockThreads);
     const int64_t steps = steps_per_row * call_.rows / kEnoughChunks;
-    const int64_t per_chunk = std::clamp<int64_t>(steps, 1, kMostSteps);
+    const int64_t per_chunk = std::clamp<int64_t>(
+        steps, 1, std::max<int64_t>(1, kMostSteps / std::max<int64_t>(call_.channels, 1)));
     call_.slots_per_chunk = per_chunk * kBlockThreads;
     call_.chunks_per_row = divide_up(steps_per_row, per_chunk);
     call_.chunks = call_.chunks_per_row * call_.rows;

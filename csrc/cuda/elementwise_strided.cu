@@ -17,9 +17,7 @@ template void launch_strided<double>(const NamedLoss&, const ElementwiseCall&,
                                      const LaunchContext&);
 
 size_t elementwise_workspace_bytes(const ElementwiseParams& params) {
-  const Pass pass = params.grad_input ? Pass::kForwardGradient : Pass::kForward;
-  const ElementwisePlan plan = plan_elementwise(params, pass);
-  return kTicketBytes + static_cast<size_t>(plan.call.chunks) * kPartials * sizeof(double);
+  return workspace_bytes(params);
 }
 
 void scale_gradient(const Operand& gradient, int64_t elements, const Operand& grad_output,

@@ -86,17 +86,23 @@ struct SlotSource {
   }
 };
 
-template <class Loss, class T, Pass kPass, bool kMasked>
+template <class Loss, class T, bool kBackward, bool kMasked>
 class VectorBlock {
  public:
   using O = std::conditional_t<std::is_same_v<T, double>, double, float>;
   static constexpr int kLanes = 16 / sizeof(T);
-  static constexpr int kRegionLanes = kLanes < 4 ? kLanes : 4;
-  static constexpr bool kHasSums = kPass != Pass::kBackward;
-  static constexpr bool kHasPhases = kMasked && kPass == Pass::kForwardGradient;
+  // What is worked on at once: few enough lanes that 16-bit types need no more registers than
+  // float.
+  static constexpr int kWidth = kLanes < 4 ? kLanes : 4;
+  static constexpr int kParts = kLanes / kWidth;
+  static constexpr bool kHasSums = !kBackward;
+  static constexpr bool kHasPhases = kMasked && !kBackward;
   static constexpr int kSums = kMasked ? kPositions : 1;
   using Tally = cuda::Tally<O, kSums>;
-  using Values = Pack<O, kLanes>;
+  // 16 bytes as they come from memory: 16-bit elements are not spread over registers of their own.
+  using Words = Pack<unsigned, 4>;
+  static constexpr int kPartWords = 4 / kParts;
+  using Values = Pack<O, kWidth>;
 
   __device__ VectorBlock(const ElementwiseCall& call, const Loss& loss)
       : call_(call), p_(call.params), loss_(loss) {}
@@ -104,7 +110,7 @@ class VectorBlock {
   __device__ __forceinline__ void visit(int64_t row, int64_t first, bool sums_only,
                                         Tally& tally) const {
     O scale = O(0);
-    if (kPass != Pass::kForward && !sums_only) {
+    if (call_.pass != Pass::kForward && !sums_only) {
       scale = static_cast<O>(scale_of_sample(call_, row / call_.rows_per_sample));
     }
     // A row that starts within 16 bytes is walked from the border before it.
@@ -112,7 +118,7 @@ class VectorBlock {
     const auto lane = reinterpret_cast<uintptr_t>(p_.input.data) / sizeof(T) + start;
     const int64_t shift = static_cast<int64_t>(lane % kLanes);
 #pragma unroll 1
-    for (int64_t i = threadIdx.x; i < call_.slots_per_chunk; i += kThreads) {
+    for (int i = threadIdx.x; i < call_.slots_per_chunk; i += kThreads) {
       Slot slot{row, 0, (first + i) * kLanes - shift, {}};
       if (slot.position >= call_.inner) break;
       slot.span.begin = slot.position < 0 ? static_cast<int>(-slot.position) : 0;
@@ -123,144 +129,187 @@ class VectorBlock {
   }
 
  private:
+  struct Terms {
+    Values x, t, factor;
+  };
+  // Mask and weight of a slot, kept while its channels go by.
+  struct Masks {
+    Values mask[kParts], weight[kParts];
+  };
+
   __device__ __forceinline__ void visit_channels(Slot& slot, O scale, bool sums_only,
                                                  Tally& tally) const {
-    Values mask, weight;
+    const bool none = p_.reduction == Reduction::kNone;
+    Masks masks;
 #pragma unroll 1
     for (slot.channel = 0; slot.channel < call_.channels; ++slot.channel) {
       const int64_t index =
           (slot.row * call_.channels + slot.channel) * call_.inner + slot.position;
-      Pack<T, kLanes> x{};
-      if (!sums_only)
-        x = load_span<T, kLanes>(static_cast<const T*>(p_.input.data) + index, slot.span);
-      Values t{};
-      if (!sums_only || call_.region_reads_target) t = load_target(slot, index);
-      if constexpr (kMasked) {
-        load_masks(slot, t, mask, weight);
-        if (kHasSums && call_.has_sums) count(mask, weight, tally);
+      Words x{}, t{}, grad_output{}, result{};
+      if (!sums_only) x = load(p_.input, index, slot.span);
+      if (call_.target_is_dense && (!sums_only || call_.region_reads_target)) {
+        t = load(p_.target, index, slot.span);
       }
-      if (sums_only) {
-        tally.step();
-        continue;
+      if (kBackward && call_.grad_output_is_dense) {
+        grad_output = load(p_.grad_output, index, slot.span);
       }
-      Values factor;
-#pragma unroll
-      for (int lane = 0; lane < kLanes; ++lane) {
-        factor.at[lane] = kMasked ? mask_times_weight(mask.at[lane], weight.at[lane])
-                                  : static_cast<O>(slot.span.has(lane));
-      }
-      compute(slot, index, {convert_pack<O>(x), t, factor}, scale, tally);
-      tally.step();
-    }
-  }
-
-  __device__ __forceinline__ Values load_target(const Slot& slot, int64_t index) const {
-    if (call_.target_is_dense) {
-      const T* memory = static_cast<const T*>(p_.target.data) + index;
-      return convert_pack<O>(load_span<T, kLanes>(memory, slot.span));
-    }
-    return load_view<O, kLanes>(call_.target, slot, call_.channels_inside);
-  }
-
-  __device__ __forceinline__ void load_masks(const Slot& slot, const Values& t, Values& mask,
-                                             Values& weight) const {
-    if (slot.channel == 0 || !call_.region_repeats) {
-#pragma unroll
-      for (int lane = 0; lane < kLanes; ++lane) mask.at[lane] = O(1);
-      if (p_.region) {
 #pragma unroll 1
-        for (int part = 0; part < kLanes / kRegionLanes; ++part) load_region(slot, t, part, mask);
+      for (int part = 0; part < kParts; ++part) {
+        const Slot few = part_of(slot, part);
+        Terms terms;
+        load_target(few, t, part, sums_only, terms.t);
+        load_masks(few, part, masks, terms, tally);
+        if (sums_only) continue;
+        terms.x = select_part(x, part);
+        if (kBackward && none) scale_each(few, grad_output, part, terms.factor);
+        put_part(compute(few, terms, scale, tally), part, result);
       }
-#pragma unroll
-      for (int lane = 0; lane < kLanes; ++lane) {
-        if (!slot.span.has(lane)) mask.at[lane] = O(0);
+      tally.step();
+      if (sums_only) continue;
+      if (kBackward || call_.pass != Pass::kForward) {
+        store(p_.grad_input, index, result, slot.span);
+      } else if (none) {
+        store(p_.loss, index, result, slot.span);
       }
     }
-    if (slot.channel == 0 || !call_.weight_repeats) {
+  }
+
+  __device__ __forceinline__ static Slot part_of(const Slot& slot, int part) {
+    if constexpr (kParts == 1) return slot;
+    const int first = part * kWidth;
+    const Span span{::max(slot.span.begin - first, 0), ::min(slot.span.end - first, kWidth)};
+    return {slot.row, slot.channel, slot.position + first, span};
+  }
+
+  __device__ __forceinline__ static Values select_part(const Words& words, int part) {
+    Pack<unsigned, kPartWords> result{};
 #pragma unroll
-      for (int lane = 0; lane < kLanes; ++lane) weight.at[lane] = O(1);
-      if (call_.weight) weight = load_view<O, kLanes>(call_.weight, slot, call_.channels_inside);
+    for (int i = 0; i < 4; ++i) {
+      if (i / kPartWords == part) result.at[i % kPartWords] = words.at[i];
+    }
+    return convert_pack<O>(bit_cast<Pack<T, kWidth>>(result));
+  }
+  __device__ __forceinline__ static void put_part(const Values& values, int part, Words& words) {
+    const auto from = bit_cast<Pack<unsigned, kPartWords>>(convert_pack<T>(values));
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i / kPartWords == part) words.at[i] = from.at[i % kPartWords];
     }
   }
 
-  // A region is evaluated for a few lanes at a time: its value stack is what costs registers.
-  __device__ __forceinline__ void load_region(const Slot& slot, const Values& t, int part,
-                                              Values& mask) const {
-    const int first = part * kRegionLanes;
-    Slot few = slot;
-    few.position += first;
-    few.span = {::max(slot.span.begin - first, 0), ::min(slot.span.end - first, kRegionLanes)};
-    Pack<O, kRegionLanes> target;
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (lane / kRegionLanes == part) target.at[lane % kRegionLanes] = t.at[lane];
-    }
-    const SlotSource<O, kRegionLanes> source{call_, few, target};
-    const Pack<O, kRegionLanes> values = region_values<O, kRegionLanes>(p_.region, source);
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (lane / kRegionLanes == part) mask.at[lane] = values.at[lane % kRegionLanes];
+  __device__ __forceinline__ void load_target(const Slot& few, const Words& t, int part,
+                                              bool sums_only, Values& target) const {
+    if (call_.target_is_dense) {
+      target = select_part(t, part);
+    } else if (!sums_only || call_.region_reads_target) {
+      target = load_view<O, kWidth>(call_.target, few, call_.channels_inside);
     }
   }
 
-  __device__ __forceinline__ static void count(const Values& mask, const Values& weight,
-                                               Tally& tally) {
+  // terms.factor = mask * weight, 0 in the lanes that do not exist.
+  __device__ __forceinline__ void load_masks(const Slot& few, int part, Masks& masks, Terms& terms,
+                                             Tally& tally) const {
+    Values mask, weight;
 #pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      tally.sum[kMask] += mask.at[lane];
-      tally.sum[kWeights] += mask_times_weight(mask.at[lane], weight.at[lane]);
-      tally.sum[kSelected] += static_cast<O>(mask.at[lane] != O(0));
+    for (int lane = 0; lane < kWidth; ++lane) {
+      mask.at[lane] = static_cast<O>(few.span.has(lane));
+      weight.at[lane] = O(1);
+    }
+    if constexpr (kMasked) {
+      if (few.channel != 0 && call_.region_repeats) {
+        select(masks.mask, part, mask);
+      } else if (p_.region) {
+        const SlotSource<O, kWidth> source{call_, few, terms.t};
+        const Values values = region_values<O, kWidth>(p_.region, source);
+#pragma unroll
+        for (int lane = 0; lane < kWidth; ++lane) {
+          if (few.span.has(lane)) mask.at[lane] = values.at[lane];
+        }
+      }
+      if (few.channel != 0 && call_.weight_repeats) {
+        select(masks.weight, part, weight);
+      } else if (call_.weight) {
+        weight = load_view<O, kWidth>(call_.weight, few, call_.channels_inside);
+      }
+      keep(mask, part, masks.mask);
+      keep(weight, part, masks.weight);
+    }
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      terms.factor.at[lane] = mask_times_weight(mask.at[lane], weight.at[lane]);
+      if constexpr (kMasked && kHasSums) {
+        tally.sum[kMask] += mask.at[lane];
+        tally.sum[kWeights] += terms.factor.at[lane];
+        tally.sum[kSelected] += static_cast<O>(mask.at[lane] != O(0));
+      }
     }
   }
 
-  struct Terms {
-    Values x, t, factor;
-  };
-
-  __device__ __forceinline__ void compute(const Slot& slot, int64_t index, const Terms& terms,
-                                          O scale, Tally& tally) const {
-    Values pos_weight, grad_output, value, gradient;
+  __device__ __forceinline__ static void select(const Values (&from)[kParts], int part,
+                                                Values& to) {
 #pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) pos_weight.at[lane] = grad_output.at[lane] = O(1);
+    for (int i = 0; i < kParts; ++i) {
+      if (i == part) to = from[i];
+    }
+  }
+  __device__ __forceinline__ static void keep(const Values& from, int part, Values (&to)[kParts]) {
+#pragma unroll
+    for (int i = 0; i < kParts; ++i) {
+      if (i == part) to[i] = from;
+    }
+  }
+
+  __device__ __forceinline__ void scale_each(const Slot& few, const Words& grad_output, int part,
+                                             Values& factor) const {
+    const Values values = call_.grad_output_is_dense
+                              ? select_part(grad_output, part)
+                              : load_view<O, kWidth>(call_.grad_output, few, call_.channels_inside);
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      factor.at[lane] = mask_times_weight(factor.at[lane], values.at[lane]);
+    }
+  }
+
+  // Values (and their sum), or derivatives where a gradient is asked for. What both need, an
+  // exponential mostly, is worked out once.
+  __device__ __forceinline__ Values compute(const Slot& few, const Terms& terms, O scale,
+                                            Tally& tally) const {
+    Values pos_weight, result;
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) pos_weight.at[lane] = O(1);
     if constexpr (has_pos_weight<Loss>) {
       if (call_.pos_weight) {
-        pos_weight = load_view<O, kLanes>(call_.pos_weight, slot, call_.channels_inside);
+        pos_weight = load_view<O, kWidth>(call_.pos_weight, few, call_.channels_inside);
       }
     }
-    const bool none = p_.reduction == Reduction::kNone;
-    if (kPass == Pass::kBackward && none) grad_output = load_grad_output(slot, index);
-    O sum = O(0);
+    if constexpr (!kBackward) {
 #pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      const O x = terms.x.at[lane], t = terms.t.at[lane], q = pos_weight.at[lane];
-      const O factor = terms.factor.at[lane];
-      if constexpr (kPass != Pass::kBackward) {
+      for (int lane = 0; lane < kWidth; ++lane) {
+        const O x = terms.x.at[lane], factor = terms.factor.at[lane];
         check_input<Loss>(x, factor);
-        value.at[lane] = factor == O(0) ? O(0) : factor * element_value(loss_, x, t, q);
-        sum += value.at[lane];
+        const O value = element_value(loss_, x, terms.t.at[lane], pos_weight.at[lane]);
+        result.at[lane] = factor == O(0) ? O(0) : factor * value;
+        tally.sum[kTotal] += result.at[lane];
       }
-      if constexpr (kPass != Pass::kForward) {
-        const O weighted = factor * scale * grad_output.at[lane];
-        const bool exists = factor != O(0) && scale != O(0);
-        gradient.at[lane] = exists ? weighted * element_derivative(loss_, x, t, q) : O(0);
-      }
+      if (call_.pass == Pass::kForward) return result;
     }
-    if (kPass != Pass::kBackward) tally.sum[kTotal] += sum;
-    if (kPass != Pass::kBackward && none) store(p_.loss, index, value, slot.span);
-    if (kPass != Pass::kForward) store(p_.grad_input, index, gradient, slot.span);
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      const O weighted = mask_times_weight(terms.factor.at[lane], scale);
+      const O slope =
+          element_derivative(loss_, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
+      result.at[lane] = weighted == O(0) ? O(0) : weighted * slope;
+    }
+    return result;
   }
 
-  __device__ __forceinline__ Values load_grad_output(const Slot& slot, int64_t index) const {
-    if (call_.grad_output_is_dense) {
-      const T* memory = static_cast<const T*>(p_.grad_output.data) + index;
-      return convert_pack<O>(load_span<T, kLanes>(memory, slot.span));
-    }
-    return load_view<O, kLanes>(call_.grad_output, slot, call_.channels_inside);
+  __device__ __forceinline__ static Words load(const Operand& operand, int64_t index, Span span) {
+    const T* memory = static_cast<const T*>(operand.data) + index;
+    return bit_cast<Words>(load_span<T, kLanes>(memory, span));
   }
-
-  __device__ __forceinline__ void store(const Operand& operand, int64_t index, const Values& values,
-                                        Span span) const {
-    store_span(static_cast<T*>(operand.data) + index, convert_pack<T>(values), span);
+  __device__ __forceinline__ static void store(const Operand& operand, int64_t index,
+                                               const Words& words, Span span) {
+    store_span(static_cast<T*>(operand.data) + index, bit_cast<Pack<T, kLanes>>(words), span);
   }
 
   const ElementwiseCall& call_;
@@ -268,11 +317,11 @@ class VectorBlock {
   const Loss& loss_;
 };
 
-template <class Loss, class T, Pass kPass, bool kMasked>
+template <class Loss, class T, bool kBackward, bool kMasked>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_vector(const __grid_constant__ ElementwiseCall call,
                        const __grid_constant__ Loss loss) {
-  run_phases(VectorBlock<Loss, T, kPass, kMasked>(call, loss), call);
+  run_phases(VectorBlock<Loss, T, kBackward, kMasked>(call, loss), call);
 }
 
 }  // namespace fusedloss::cuda
