@@ -1,7 +1,7 @@
 // Element types as run-time data, and the 16-bit floats as bits.
 //
-// Tensors of any mixture of types enter a kernel as `Operand`s that carry a `DType`; arithmetic is in
-// float, or in double when a floating operand is double. Torch-free, usable on host and device.
+// Tensors of any mixture of types enter a kernel as `Operand`s that carry a `DType`; arithmetic is
+// in float, or in double when a floating operand is double. Torch-free, usable on host and device.
 #pragma once
 
 #include <cstdint>
@@ -74,8 +74,9 @@ FL_HOST_DEVICE float to_float(BFloat16 value) {
   return bit_cast<float>(static_cast<uint32_t>(value.bits) << 16);
 }
 
-// The device has instructions for these. On the host, branch-free so that a loop vectorises: the exponent is rebased by one multiplication, which
-// is exact for subnormals too; infinity and NaN get their exponent by a select.
+// The device has instructions for these. On the host, branch-free so that a loop vectorises: the
+// exponent is rebased by one multiplication, which is exact for subnormals too; infinity and NaN
+// get their exponent by a select.
 FL_HOST_DEVICE float to_float(Half value) {
 #if defined(__CUDA_ARCH__)
   return __half2float(bit_cast<__half>(value));
@@ -156,7 +157,8 @@ FL_HOST_DEVICE BFloat16 convert<BFloat16, double>(double from) {
   return to_bfloat16(static_cast<float>(from));
 }
 
-// Calls `f` with a value-initialised C++ element of `dtype`: the one place that maps DType to types.
+// Calls `f` with a value-initialised C++ element of `dtype`: the one place that maps DType to
+// types.
 template <class F>
 FL_HOST_DEVICE decltype(auto) visit_dtype(DType dtype, F&& f) {
   switch (dtype) {
