@@ -116,11 +116,6 @@ def _without_autocast(device: str):
     return contextlib.nullcontext()
 
 
-def default_normalizer(name: str) -> str:
-    """What the loss `name` divides a mean by, unless told otherwise."""
-    return ELEMENTWISE[name].default_normalizer
-
-
 ELEMENTWISE = {
     "l1_loss": Formula(l1, "weights"),
     "mse_loss": Formula(mse, "weights"),
@@ -132,3 +127,8 @@ ELEMENTWISE = {
     "binary_cross_entropy_with_logits": Formula(binary_cross_entropy_with_logits, "selected"),
     "sigmoid_focal_loss": Formula(sigmoid_focal, "selected"),
 }
+
+
+def default_normalizer(name: str) -> str:
+    """What the loss `name` divides a mean by, unless told otherwise."""
+    return ELEMENTWISE[name].default_normalizer
