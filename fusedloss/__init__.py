@@ -26,11 +26,31 @@ from .functional import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
+from .modules import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CharbonnierLoss,
+    HuberLoss,
+    L1Loss,
+    LogCoshLoss,
+    MSELoss,
+    SigmoidFocalLoss,
+    SmoothL1Loss,
+)
 from .regions import Region
 from .regions import target as target  # not in __all__: too common a name for a star import
 from .stats import Stats
 
 __all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CharbonnierLoss",
+    "HuberLoss",
+    "L1Loss",
+    "LogCoshLoss",
+    "MSELoss",
+    "SigmoidFocalLoss",
+    "SmoothL1Loss",
     "Region",
     "Stats",
     "__version__",

@@ -7,7 +7,7 @@
 
 The forward pass also writes the gradient where that is exact (scalar loss, float32 or float64).
 The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
-change. A second backward (``retain_graph=True``) recomputes it from the inputs.
+change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
 ``create_graph=True`` goes through the reference, so any order of derivative works.
 """
 
@@ -50,6 +50,7 @@ class ElementwiseLoss(torch.autograd.Function):
             call, input, target, weight, pos_weight, divisor, region_tensors, wants_gradient
         )
         ctx.call = call
+        ctx.wrote_gradient = wants_gradient
         ctx.gradient = gradient if wants_gradient else None
         ctx.save_for_backward(input, target, weight, pos_weight, divisor, sums, *region_tensors)
         ctx.mark_non_differentiable(sums)
@@ -60,10 +61,13 @@ class ElementwiseLoss(torch.autograd.Function):
     def backward(ctx, grad_output, _):
         gradient = None
         if grad_output is not None:
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() or _transforms.surround():
                 gradient = _differentiable_gradient(ctx, grad_output)
-            elif ctx.gradient is not None:
+            elif ctx.wrote_gradient:
                 gradient, ctx.gradient = ctx.gradient, None
+                if gradient is None:  # given away before: once more, to the same bits
+                    *operands, _ = ctx.saved_tensors[:6]
+                    _, gradient, _ = _forward(ctx.call, *operands, ctx.saved_tensors[6:], True)
                 _ops.scale_gradient_(gradient, grad_output)
             else:
                 gradient = _backward(ctx.call, grad_output, *ctx.saved_tensors)
@@ -186,24 +190,27 @@ def _backward(
 
 
 def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output, for derivatives of higher order."""
+    """The gradient as a function of input and grad_output: for derivatives of higher order, and
+    for a backward pass under vmap, where the kernels cannot go."""
     call = ctx.call
     input, target, weight, pos_weight, divisor = ctx.saved_tensors[:5]
     normalizer = {"given": call.number if divisor is None else divisor}.get(
         call.normalizer, call.normalizer
     )
-    loss = reference.elementwise(
-        call.name,
-        call.options,
-        input,
-        target,
-        weight,
-        pos_weight,
-        call.region,
-        call.reduction,
-        normalizer if call.reduction in ("mean", "sample_mean") else None,
-    )
-    return torch.autograd.grad(loss, input, grad_output, create_graph=True)[0]
+    with torch.enable_grad():
+        loss = reference.elementwise(
+            call.name,
+            call.options,
+            input.float() if call.float_result else input,
+            target,
+            weight,
+            pos_weight,
+            call.region,
+            call.reduction,
+            normalizer if call.reduction in ("mean", "sample_mean") else None,
+        )
+    create_graph = torch.is_grad_enabled()
+    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
 
 
 def _viewed(tensor: Tensor | None, input: Tensor) -> Tensor | None:

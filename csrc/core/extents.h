@@ -1,8 +1,9 @@
 // The index space that a kernel walks, and how each tensor is laid over it.
 //
-// Every tensor of a call is a strided view of one space: the input's dims, in the order in which the
-// input lies in memory, with neighbours merged wherever all tensors allow it. A broadcast tensor has
-// stride 0 where it repeats, so nothing is ever expanded. Seen from the kernels the space is
+// Every tensor of a call is a strided view of one space: the input's dims, in the order in which
+// the input lies in memory, with neighbours merged wherever all tensors allow it. A broadcast
+// tensor has stride 0 where it repeats, so nothing is ever expanded. Seen from the kernels the
+// space is
 //
 //     outer x channels x inner          a position is (outer, inner); an element adds the channel
 //
@@ -37,7 +38,8 @@ struct Extents {
   }
 };
 
-// A tensor over an Extents: strides in elements, per dim of `Extents::size`. Absent: data == nullptr.
+// A tensor over an Extents: strides in elements, per dim of `Extents::size`. Absent: data ==
+// nullptr.
 struct Operand {
   void* data = nullptr;
   DType dtype = DType::kFloat;

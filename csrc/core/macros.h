@@ -1,7 +1,7 @@
 // The few compiler-dependent words of the code base; everything else is plain C++20.
 //
 // FL_HOST_DEVICE     a function that CPU loops and CUDA kernels share
-// FL_VECTOR_CLONES   a CPU loop compiled for baseline, AVX2 and AVX-512, chosen when the library loads
+// FL_VECTOR_CLONES   a CPU loop compiled for baseline, AVX2 and AVX-512; the CPU decides at load
 #pragma once
 
 #if defined(__CUDACC__)
@@ -14,7 +14,8 @@
 
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
     !defined(__CUDACC__)
-#define FL_VECTOR_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#define FL_VECTOR_CLONES \
+  __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define FL_VECTOR_CLONES
 #endif

@@ -1,9 +1,9 @@
 // exp, log and their relatives, the same on host and device.
 //
-// On the device and for double these are the standard functions. For float on the host they are short
-// polynomials without branches or table look-ups, so that a plain loop over them vectorises: within
-// 2 ulp of the exact value on the ranges named. Coefficients: minimax fits on the reduced range (Remez),
-// relative error below 4e-8. NaN goes in, NaN comes out.
+// On the device and for double these are the standard functions. For float on the host they are
+// short polynomials without branches or table look-ups, so that a plain loop over them vectorises:
+// within 2 ulp of the exact value on the ranges named. Coefficients: minimax fits on the reduced
+// range (Remez), relative error below 4e-8. NaN goes in, NaN comes out.
 #pragma once
 
 #include <cmath>
@@ -69,7 +69,8 @@ FL_HOST_DEVICE float log(float x) {
   const bool subnormal = x < 0x1p-126f;
   const float scaled = subnormal ? x * 0x1p23f : x;
   const uint32_t bits = bit_cast<uint32_t>(scaled);
-  const int32_t shifted = static_cast<int32_t>(bits - 0x3f3504f3u) >> 23;  // sqrt(1/2) <= m < sqrt(2)
+  const int32_t shifted =
+      static_cast<int32_t>(bits - 0x3f3504f3u) >> 23;  // sqrt(1/2) <= m < sqrt(2)
   const float n = static_cast<float>(shifted) - (subnormal ? 23.0f : 0.0f);
   const float f = bit_cast<float>(bits - (static_cast<uint32_t>(shifted) << 23)) - 1.0f;
   float q = 0.06971612f;
@@ -119,7 +120,8 @@ FL_HOST_DEVICE float log1p_unit(float e) {
 }
 
 // The three quantities that every logistic loss is made of, from one exponential:
-// e = exp(-|x|), softplus(-|x|) = log(1 + e), sigmoid(|x|) = 1 / (1 + e), sigmoid(-|x|) = e / (1 + e).
+// e = exp(-|x|), softplus(-|x|) = log(1 + e), sigmoid(|x|) = 1 / (1 + e), sigmoid(-|x|) = e / (1 +
+// e).
 template <class T>
 struct Logistic {
   T log1p_e, larger, smaller;

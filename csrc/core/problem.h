@@ -37,8 +37,8 @@ inline std::vector<int> memory_order(const TensorView& tensor, int first) {
   return axes;
 }
 
-// The strides that torch.empty_like gives: the tensor's own where it is dense without overlap, in its
-// memory order, else contiguous.
+// The strides that torch.empty_like gives: the tensor's own where it is dense without overlap, in
+// its memory order, else contiguous.
 inline void preserved_strides(const TensorView& tensor, int64_t* strides) {
   const std::vector<int> axes = memory_order(tensor, 0);
   bool dense = true;

@@ -1,11 +1,12 @@
 // The elementwise losses on the CPU: mask, loss, sums and gradient, one tile at a time.
 //
 //     region, weight  -->  w tile
-//     input, target   -->  x, t tiles  -->  functor loop  -->  block sums, gradient tile --> grad_input
+//     input, target   -->  x, t tiles  -->  functor loop  -->  block sums, gradient tile -->
+//     grad_input
 //
-// Called by ops/ through elementwise_forward / elementwise_backward with a torch-free params struct.
-// A gradient that must be divided by a normalizer from the data first sums the mask and weight alone
-// (few bytes); the input is read once and the gradient is written once.
+// Called by ops/ through elementwise_forward / elementwise_backward with a torch-free params
+// struct. A gradient that must be divided by a normalizer from the data first sums the mask and
+// weight alone (few bytes); the input is read once and the gradient is written once.
 #pragma once
 
 #include "core/elementwise_params.h"

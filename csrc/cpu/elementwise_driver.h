@@ -13,9 +13,6 @@
 
 namespace fusedloss::cpu {
 
-// Gradients of at least this many bytes are written past the caches.
-constexpr int64_t kStreamingBytes = int64_t{1} << 22;
-
 template <class T>
 struct ElementwiseScratch {
   typename RegionEvaluator<T>::Scratch region;
@@ -45,10 +42,7 @@ class ElementwiseDriver {
         weighted_(params.region || params.weight),
         positional_(params.extents.channels == 1 ||
                     ((!params.region || params.region.is_positional) &&
-                     !params.weight.varies_over_channels)) {
-    const int64_t bytes = params.extents.elements() * item_size(params.grad_input.dtype);
-    caching_ = bytes >= kStreamingBytes ? Caching::kStreaming : Caching::kNormal;
-  }
+                     !params.weight.varies_over_channels)) {}
 
   NotAProbability forward() {
     std::vector<Sums> blocks(tiling_.blocks());
@@ -67,7 +61,6 @@ class ElementwiseDriver {
         Sums* sums = summed_first || !wants_sums() ? nullptr : &blocks[block];
         blocks[block].total += run_tile(tile, scratch, sums);
       });
-      finish_streaming();
     });
     combine(blocks, samples);
     set_scales(samples);
@@ -77,9 +70,8 @@ class ElementwiseDriver {
 
   void backward() {
     run([&](int64_t block, Scratch& scratch) {
-      tiling_.for_each_tile(
-          block, [&](const TileRange& tile) { run_tile(tile, scratch, nullptr); });
-      finish_streaming();
+      tiling_.for_each_tile(block,
+                            [&](const TileRange& tile) { run_tile(tile, scratch, nullptr); });
     });
   }
 
@@ -114,8 +106,8 @@ class ElementwiseDriver {
     }
     sums.selected += selected * repeats;
     sums.mask += mask * factor;
-    sums.weights += weights.w == weights.mask ? mask * factor
-                                              : SumLoops<T>::sum(weights.w, count) * factor;
+    sums.weights +=
+        weights.w == weights.mask ? mask * factor : SumLoops<T>::sum(weights.w, count) * factor;
   }
 
   // The largest mask value of each position, summed: only for masks that differ between channels.
@@ -200,6 +192,7 @@ class ElementwiseDriver {
     const int64_t count = range.count;
     ElementwiseTile<T> tile{};
     tile.count = count;
+    tile.next = range.next(index);
     tile.x = load(input_, index, count, scratch.x);
     tile.t = load(target_, index, count, scratch.t);
     if (pos_weight_) tile.pos_weight = load(pos_weight_, index, count, scratch.pos_weight);
@@ -224,16 +217,14 @@ class ElementwiseDriver {
     if (params_.reduction != Reduction::kNone) return dispatch<Wants::kValue>(tile);
     tile.value = scratch.result;
     map(tile);
-    store(value_, index, count, tile.value, caching_);
+    store(value_, index, count, tile.value);
     return params_.wants_sums ? SumLoops<T>::sum(tile.value, count) : 0;
   }
 
   double write_gradient(int64_t index, ElementwiseTile<T>& tile, double scale, bool backward,
                         Scratch& scratch) {
     double total = 0;
-    T* memory = caching_ == Caching::kNormal && grad_input_.dtype == kDType
-                    ? direct<T>(grad_input_, index, tile.count)
-                    : nullptr;
+    T* memory = grad_input_.dtype == kDType ? direct<T>(grad_input_, index, tile.count) : nullptr;
     tile.gradient = memory != nullptr ? memory : scratch.result;
     tile.scale = static_cast<T>(scale);
     if (scale == 0) {  // an empty mean: zeros, whatever the derivative is
@@ -242,15 +233,14 @@ class ElementwiseDriver {
     } else {
       total = backward ? dispatch<Wants::kGradient>(tile) : dispatch<Wants::kBoth>(tile);
     }
-    store(grad_input_, index, tile.count, tile.gradient, caching_);
+    store(grad_input_, index, tile.count, tile.gradient);
     return total;
   }
 
   template <Wants kWants>
   double dispatch(const ElementwiseTile<T>& tile) const {
-    return with_loops(tile, [&](auto loops) {
-      return decltype(loops)::template reduce<kWants>(loss_, tile);
-    });
+    return with_loops(
+        tile, [&](auto loops) { return decltype(loops)::template reduce<kWants>(loss_, tile); });
   }
   void map(const ElementwiseTile<T>& tile) const {
     with_loops(tile, [&](auto loops) { return decltype(loops)::map(loss_, tile), 0.0; });
@@ -280,7 +270,8 @@ class ElementwiseDriver {
 
   template <class Body>
   void run(Body&& body) const {
-    const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(1, tiling_.elements_per_block()));
+    const int64_t grain =
+        std::max<int64_t>(1, 32768 / std::max<int64_t>(1, tiling_.elements_per_block()));
     parallel_for_(tiling_.blocks(), grain, [&](int64_t begin, int64_t end) {
       Scratch scratch;
       for (int64_t block = begin; block < end; ++block) body(block, scratch);
@@ -328,8 +319,7 @@ class ElementwiseDriver {
       const double divisor = denominator(samples[sample], params_.normalizer, all, given());
       params_.sums[layout.total(sample)] = samples[sample].total;
       params_.sums[layout.normalizer(sample)] = divisor;
-      params_.sums[layout.scale(sample)] =
-          gradient_scale(params_.reduction, divisor, sample_count);
+      params_.sums[layout.scale(sample)] = gradient_scale(params_.reduction, divisor, sample_count);
     }
     params_.sums[layout.selected()] = static_cast<double>(selected);
   }
@@ -347,7 +337,7 @@ class ElementwiseDriver {
       const double scale = params_.sums[layout.scale(sample)];
       if (scale != 0) loss += samples[sample].total * scale;
     }
-    store(value_, 0, 1, &loss, Caching::kNormal);
+    store(value_, 0, 1, &loss);
   }
 
   static Extents loss_extents(const ElementwiseParams& params) {
@@ -363,7 +353,6 @@ class ElementwiseDriver {
   const RegionEvaluator<T> region_;
   const Stream input_, target_, weight_, pos_weight_, grad_output_, grad_input_, value_;
   const bool has_region_, weighted_, positional_;
-  Caching caching_;
   NotAProbability bad_input_;
   std::mutex bad_input_mutex_;
 };
@@ -373,7 +362,8 @@ NotAProbability elementwise_forward(const char* name, const double* options,
                                     const ElementwiseParams& params, ParallelFor parallel_for) {
   NotAProbability result;
   visit_elementwise_loss(name, options, [&](const auto& loss) {
-    result = ElementwiseDriver<std::decay_t<decltype(loss)>, T>(loss, params, parallel_for).forward();
+    result =
+        ElementwiseDriver<std::decay_t<decltype(loss)>, T>(loss, params, parallel_for).forward();
   });
   return result;
 }

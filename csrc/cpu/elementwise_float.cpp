@@ -4,8 +4,8 @@
 namespace fusedloss::cpu {
 
 template NotAProbability elementwise_forward<float>(const char*, const double*,
-                                                 const ElementwiseParams&, ParallelFor);
+                                                    const ElementwiseParams&, ParallelFor);
 template void elementwise_backward<float>(const char*, const double*, const ElementwiseParams&,
-                                       ParallelFor);
+                                          ParallelFor);
 
 }  // namespace fusedloss::cpu

@@ -1,7 +1,7 @@
 // The loss functors over a tile: value, gradient or both, with or without a weight tile.
 //
-// The four ways through one formula; each is one vectorised loop. `w` is mask times weight; an element
-// with w == 0 does not exist: its value never enters the sum and its gradient is exactly 0.
+// The four ways through one formula; each is one vectorised loop. `w` is mask times weight; an
+// element with w == 0 does not exist: its value never enters the sum and its gradient is exactly 0.
 #pragma once
 
 #include "cpu/tile_loops.h"
@@ -19,6 +19,7 @@ struct ElementwiseTile {
   T* value;             // map only
   T scale;              // gradient = w * scale * dl/dx
   int64_t count;
+  int64_t next;  // where the next tile begins, from x and t: fetched meanwhile
 };
 
 enum class Wants { kValue, kGradient, kBoth };
@@ -37,6 +38,10 @@ struct ElementwiseLoops {
     double total = 0;
     for (int64_t begin = 0; begin < tile.count; begin += kFlush) {
       const int64_t end = tile.count - begin < kFlush ? tile.count : begin + kFlush;
+      for (int64_t i = begin; i < end; i += kLineBytes / sizeof(T)) {
+        prefetch(x + tile.next + i);
+        prefetch(t + tile.next + i);
+      }
       T sum = 0;
 #pragma omp simd reduction(+ : sum)
       for (int64_t i = begin; i < end; ++i) {

@@ -1,10 +1,11 @@
-// A tensor as the CPU driver reads and writes it: runs of elements, by flat index, as float or double.
+// A tensor as the CPU driver reads and writes it: runs of elements, by flat index, as float or
+// double.
 //
-//     const float* x = load(stream, index, count, buffer);   // the tensor's own memory when it can be
-//     store(stream, index, count, tile, Caching::kStreaming);
+//     const float* x = load(stream, index, count, buffer);   // the tensor's own memory when it can
+//     be store(stream, index, count, tile);
 //
-// Every mixture of dtypes, strides and broadcasts ends here: behind it there are only contiguous tiles
-// of the operation's type that stay in L1.
+// Every mixture of dtypes, strides and broadcasts ends here: behind it there are only contiguous
+// tiles of the operation's type that stay in L1.
 #pragma once
 
 #include <algorithm>
@@ -95,7 +96,8 @@ void walk(const Stream& stream, int64_t index, int64_t count, Visit&& visit) {
   }
 }
 
-// The tensor's own memory if [index, index + count) is contiguous elements of S there, else nullptr.
+// The tensor's own memory if [index, index + count) is contiguous elements of S there, else
+// nullptr.
 template <class S>
 S* direct(const Stream& stream, int64_t index, int64_t count) {
   const int last = stream.rank - 1;
@@ -156,20 +158,14 @@ const T* load_mask(const Stream& stream, int64_t index, int64_t count, T* buffer
   return buffer;
 }
 
-enum class Caching { kNormal, kStreaming };
-
+// The tile into the tensor; nothing to do where a loop wrote to the tensor's own memory.
 template <class T>
-void store(const Stream& stream, int64_t index, int64_t count, const T* tile, Caching caching) {
+void store(const Stream& stream, int64_t index, int64_t count, const T* tile) {
   visit_dtype(stream.dtype, [&](auto element) {
     using S = decltype(element);
     if constexpr (!std::is_integral_v<S>) {
       S* memory = direct<S>(stream, index, count);
-      if constexpr (std::is_same_v<S, T>) {
-        if (memory == tile) return;  // the loop wrote in place
-        if (memory != nullptr && caching == Caching::kStreaming) {
-          return stream_copy(tile, memory, count);
-        }
-      }
+      if (static_cast<const void*>(memory) == tile) return;
       if (memory != nullptr) return ConvertLoops<S, T>::contiguous(tile, memory, count);
       walk(stream, index, count, [&](const Rows& rows, int64_t position) {
         for (int64_t row = 0; row < rows.rows; ++row) {

@@ -1,15 +1,11 @@
 // The innermost loops over tiles: type conversion, mask algebra, sums. Nothing here knows a tensor.
 //
-// Each is compiled for baseline, AVX2 and AVX-512 (FL_VECTOR_CLONES) and written as a plain loop that
-// the compiler vectorises.
+// Each is compiled for baseline, AVX2 and AVX-512 (FL_VECTOR_CLONES) and written as a plain loop
+// that the compiler vectorises.
 #pragma once
 
 #include <cstdint>
 #include <type_traits>
-
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
 
 #include "core/dtype.h"
 #include "core/math.h"
@@ -24,8 +20,18 @@ constexpr int64_t kTile = 2048;
 // numbers, so float sums stay accurate at any size.
 constexpr int64_t kFlush = 256;
 
-// `value` or 0, as a bit mask: from a conditional expression GCC makes masked loads that merge into the
-// previous iteration's register, so that every cache miss waits for the one before it.
+// The hardware's prefetchers stop at page borders and lose a stream when a loop turns to another
+// channel; the next tile asked for while this one is computed hides that. Any address is allowed.
+constexpr int64_t kLineBytes = 64;
+
+FL_HOST_DEVICE void prefetch(const void* address) {
+#if defined(__GNUC__)
+  __builtin_prefetch(address);
+#endif
+}
+
+// `value` or 0, as a bit mask: from a conditional expression GCC makes masked loads that merge into
+// the previous iteration's register, so that every cache miss waits for the one before it.
 template <class T>
 FL_HOST_DEVICE T zero_unless(bool keep, T value) {
   using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
@@ -70,31 +76,6 @@ struct MaskLoops {
     }
   }
 };
-
-// Writes past the caches: the gradient is not read again before the next layer's backward, and a
-// normal store would first fetch the line that it overwrites.
-template <class T>
-void stream_copy(const T* source, T* destination, int64_t count) {
-  int64_t i = 0;
-#if defined(__SSE2__)
-  constexpr int64_t kPerVector = 16 / sizeof(T);
-  for (; i < count && reinterpret_cast<uintptr_t>(destination + i) % 16 != 0; ++i) {
-    destination[i] = source[i];
-  }
-  for (; i + kPerVector <= count; i += kPerVector) {
-    _mm_stream_si128(reinterpret_cast<__m128i*>(destination + i),
-                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(source + i)));
-  }
-#endif
-  for (; i < count; ++i) destination[i] = source[i];
-}
-
-// Streaming stores are weakly ordered: before another thread may read them.
-inline void finish_streaming() {
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
-}
 
 template <class T>
 struct RegionLoops {

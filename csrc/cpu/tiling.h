@@ -1,11 +1,11 @@
 // How the CPU driver cuts the index space into tiles and blocks. Depends on the problem alone, so
 // results do not depend on the number of threads.
 //
-// planar       positions in runs of one `outer`, all channels of a run in turn: what is constant over
-//              channels is worked out once per run
+// planar       positions in runs of one `outer`, all channels of a run in turn: what does not vary
+//              over channels is worked out once per run
 // flat         runs of elements in memory order, whole positions where they fit a tile
 //
-// `whole_positions`: the caller needs all channels of a position in one tile, however many there are.
+// `whole_positions`: the caller needs all channels of a position in one tile, however many.
 #pragma once
 
 #include <algorithm>
@@ -22,6 +22,12 @@ struct TileRange {
   int64_t count;     // elements per channel (planar) or in all (flat)
   int64_t channels;  // runs in this tile
   int64_t channel_stride;
+
+  // From the run that starts at `index` to the one after it, most likely.
+  int64_t next(int64_t index) const {
+    const bool last = index == begin + (channels - 1) * channel_stride;
+    return last ? count - (channels - 1) * channel_stride : channel_stride;
+  }
 };
 
 class Tiling {

@@ -1,8 +1,8 @@
 // The elementwise losses: l(x, t) and dl/dx, each in one place for value, gradient, CPU and CUDA.
 //
-// A functor is a POD with its hyperparameters. `value` and `derivative` take one element in float or
-// double; they never see masks, weights, indices or tensors. `kName` is the public function's name,
-// `kOptions` how many options it takes; they arrive in the order of the public signature.
+// A functor is a POD with its hyperparameters. `value` and `derivative` take one element in float
+// or double; they never see masks, weights, indices or tensors. `kName` is the public function's
+// name, `kOptions` how many options it takes; they arrive in the order of the public signature.
 // Formulas: torch.nn.functional's where torch has the loss; see fusedloss/reference for all.
 #pragma once
 
@@ -200,9 +200,10 @@ struct BinaryCrossEntropyWithLogitsLoss {
   }
 };
 
-// alpha_t (1 - p_t)^gamma BCE(x, t), Lin et al. 2017, arXiv:1708.02002, soft targets as torchvision.
-// With u = 1 - p_t, the derivative is alpha_t u^gamma (gamma BCE u'/u + BCE'): u^(gamma - 1) never
-// appears, and u'/u is bounded, so every gamma >= 0 is finite at saturated logits.
+// alpha_t (1 - p_t)^gamma BCE(x, t), Lin et al. 2017, arXiv:1708.02002, soft targets as
+// torchvision. With u = 1 - p_t, the derivative is alpha_t u^gamma (gamma BCE u'/u + BCE'):
+// u^(gamma - 1) never appears, and u'/u is bounded, so every gamma >= 0 is finite at saturated
+// logits.
 template <bool kGammaIsTwo>
 struct SigmoidFocalLoss {
   static constexpr const char* kName = "sigmoid_focal_loss";

@@ -1,7 +1,7 @@
 // The elementwise losses as dispatcher ops: tensors in, a torch-free ElementwiseParams to a driver.
 //
-// fusedloss/autograd.py calls these; shapes, dtypes and options have been checked there. One function
-// serves both devices and branches once, at the driver.
+// fusedloss/autograd.py calls these; shapes, dtypes and options have been checked there. One
+// function serves both devices and branches once, at the driver.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -128,8 +128,7 @@ bool computes_in_double(const Call& call) {
   return false;
 }
 
-void parallel_for(int64_t count, int64_t grain,
-                  const std::function<void(int64_t, int64_t)>& body) {
+void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
   if (count <= grain) return count > 0 ? body(0, count) : void();
   torch::stable::parallel_for(0, count, grain, body);
 }
@@ -152,7 +151,8 @@ void check(const cpu::NotAProbability& bad, const Call& call, const ElementwiseP
   if (bad.index < 0) return;
   std::ostringstream message;
   message << call.loss << ": input must lie in [0, 1] where it takes part, got " << bad.value
-          << " at index " << index_at(view(call.input), params.input.offset(params.extents, bad.index));
+          << " at index "
+          << index_at(view(call.input), params.input.offset(params.extents, bad.index));
   throw std::invalid_argument(message.str());
 }
 
@@ -163,8 +163,8 @@ std::tuple<Tensor, Tensor, Tensor> elementwise_forward(
     std::vector<double> region_constants, std::string reduction, std::string normalizer,
     double given_number, std::optional<Tensor> given_normalizer, bool wants_sums,
     bool wants_gradient, bool float_result) {
-  const Call call{std::move(loss),       std::move(options),        std::move(input),
-                  std::move(target),     std::move(weight),         std::move(pos_weight),
+  const Call call{std::move(loss),           std::move(options),     std::move(input),
+                  std::move(target),         std::move(weight),      std::move(pos_weight),
                   std::move(region_tensors), std::move(region_code), std::move(region_constants),
                   std::move(reduction)};
   const bool none = call.reduction == "none";
@@ -173,10 +173,10 @@ std::tuple<Tensor, Tensor, Tensor> elementwise_forward(
   const bool per_sample = call.reduction == "sample_mean" && call.input.dim() >= 2;
   const SumsLayout layout{per_sample ? call.input.sizes()[0] : 1};
 
-  Tensor result = none ? allocate_like(call.input, result_type)
-                       : allocate_scalar(call.input, result_type);
-  Tensor gradient = wants_gradient ? allocate_like(call.input, type)
-                                   : allocate_vector(call.input, 0, type);
+  Tensor result =
+      none ? allocate_like(call.input, result_type) : allocate_scalar(call.input, result_type);
+  Tensor gradient =
+      wants_gradient ? allocate_like(call.input, type) : allocate_vector(call.input, 0, type);
   Tensor sums = allocate_vector(call.input, layout.length(), ScalarType::Double);
 
   Outputs outputs{.loss = result, .given_normalizer = std::move(given_normalizer)};
@@ -202,16 +202,15 @@ std::tuple<Tensor, Tensor, Tensor> elementwise_forward(
 Tensor elementwise_backward(std::string loss, std::vector<double> options, Tensor input,
                             Tensor target, std::optional<Tensor> weight,
                             std::optional<Tensor> pos_weight, std::vector<Tensor> region_tensors,
-                            std::vector<int64_t> region_code,
-                            std::vector<double> region_constants, std::string reduction,
-                            Tensor grad_output, Tensor sums) {
-  const Call call{std::move(loss),       std::move(options),        std::move(input),
-                  std::move(target),     std::move(weight),         std::move(pos_weight),
+                            std::vector<int64_t> region_code, std::vector<double> region_constants,
+                            std::string reduction, Tensor grad_output, Tensor sums) {
+  const Call call{std::move(loss),           std::move(options),     std::move(input),
+                  std::move(target),         std::move(weight),      std::move(pos_weight),
                   std::move(region_tensors), std::move(region_code), std::move(region_constants),
                   std::move(reduction)};
   Tensor gradient = allocate_like(call.input, call.input.scalar_type());
-  ElementwiseParams params = make_params(call, Normalizer::kWeights,
-                                         {.grad_output = grad_output, .gradient = gradient});
+  ElementwiseParams params =
+      make_params(call, Normalizer::kWeights, {.grad_output = grad_output, .gradient = gradient});
   params.sums = const_cast<double*>(static_cast<const double*>(sums.const_data_ptr()));
   if (call.input.is_cuda()) {
     cuda_elementwise_backward(call.loss, call.options, params, call.input);

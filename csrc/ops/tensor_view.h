@@ -70,17 +70,16 @@ inline TensorView view(const std::optional<Tensor>& tensor) {
   return tensor.has_value() ? view(*tensor) : TensorView();
 }
 
-// An uninitialised tensor on `like`'s device. Straight to the allocator: a dispatched call costs more
-// than a small loss.
+// An uninitialised tensor on `like`'s device. Straight to the allocator: a dispatched call costs
+// more than a small loss.
 inline Tensor allocate(const Tensor& like, int rank, const int64_t* sizes, const int64_t* strides,
                        ScalarType type) {
   int32_t device_type, device_index;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(rank, sizes, strides,
-                                                  static_cast<int32_t>(type), device_type,
-                                                  device_index, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(rank, sizes, strides, static_cast<int32_t>(type),
+                                                  device_type, device_index, &handle));
   return Tensor(handle);
 }
 

@@ -32,7 +32,8 @@ struct Sums {
 };
 
 // The rule of contract section 6; `all` is the number of elements, `given` the caller's number.
-FL_HOST_DEVICE double denominator(const Sums& sums, Normalizer normalizer, double all, double given) {
+FL_HOST_DEVICE double denominator(const Sums& sums, Normalizer normalizer, double all,
+                                  double given) {
   switch (normalizer) {
     case Normalizer::kWeights:
       return sums.weights;
@@ -54,7 +55,8 @@ FL_HOST_DEVICE double divide_or_zero(double numerator, double denominator) {
 
 // What one sample (or the whole) multiplies its sum of m w l by. `sample_count` is the number of
 // samples with a selected element under kSampleMean, else 1.
-FL_HOST_DEVICE double gradient_scale(Reduction reduction, double denominator, int64_t sample_count) {
+FL_HOST_DEVICE double gradient_scale(Reduction reduction, double denominator,
+                                     int64_t sample_count) {
   if (reduction == Reduction::kSum || reduction == Reduction::kNone) return 1.0;
   return divide_or_zero(divide_or_zero(1.0, denominator), static_cast<double>(sample_count));
 }

@@ -1,7 +1,7 @@
 // A region (which elements take part) as data: a postfix program of terms over a small value stack.
 //
-// A term yields the mask value of an element: 0 where it does not take part, else 1, or the value of
-// a floating mask tensor. `a & b` multiplies, `a | b` takes the larger, `~a` is 1 where a is 0.
+// A term yields the mask value of an element: 0 where it does not take part, else 1, or the value
+// of a floating mask tensor. `a & b` multiplies, `a | b` takes the larger, `~a` is 1 where a is 0.
 // fusedloss/regions.py compiles expressions into this form and keeps the stack within kMaxDepth.
 // An empty program is "no region": every element takes part.
 #pragma once
