@@ -183,7 +183,7 @@ def test_special_values_as_torch(backend, loss, is_masked):
     wanted = wanted.detach()
     if (
         loss.kind == "logit"
-    ):  # torch: (1 - t) x = 0 * -inf; the loss of a wrong certainty is infinite
+    ):  # torch: (1 - t) x is 0 * -inf = NaN
         wanted = torch.where((input.cpu() == -float("inf")) & (target > 0), float("inf"), wanted)
     torch.testing.assert_close(got.detach().cpu(), wanted, equal_nan=True)
     torch.testing.assert_close(gradient.cpu(), wanted_gradient, equal_nan=True)

@@ -157,8 +157,7 @@ FL_HOST_DEVICE BFloat16 convert<BFloat16, double>(double from) {
   return to_bfloat16(static_cast<float>(from));
 }
 
-// Calls `f` with a value-initialised C++ element of `dtype`: the one place that maps DType to
-// types.
+// Calls `f` with a value-initialised C++ element of `dtype`; only here DTypes become types.
 template <class F>
 FL_HOST_DEVICE decltype(auto) visit_dtype(DType dtype, F&& f) {
   switch (dtype) {

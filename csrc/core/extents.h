@@ -2,8 +2,7 @@
 //
 // Every tensor of a call is a strided view of one space: the input's dims, in the order in which
 // the input lies in memory, with neighbours merged wherever all tensors allow it. A broadcast
-// tensor has stride 0 where it repeats, so nothing is ever expanded. Seen from the kernels the
-// space is
+// tensor has stride 0 where it repeats, so nothing is ever expanded. The kernels see the space as
 //
 //     outer x channels x inner          a position is (outer, inner); an element adds the channel
 //
@@ -38,8 +37,7 @@ struct Extents {
   }
 };
 
-// A tensor over an Extents: strides in elements, per dim of `Extents::size`. Absent: data ==
-// nullptr.
+// A tensor over an Extents: strides in elements, per dim of Extents::size. Absent: no data.
 struct Operand {
   void* data = nullptr;
   DType dtype = DType::kFloat;

@@ -120,8 +120,7 @@ FL_HOST_DEVICE float log1p_unit(float e) {
 }
 
 // The three quantities that every logistic loss is made of, from one exponential:
-// e = exp(-|x|), softplus(-|x|) = log(1 + e), sigmoid(|x|) = 1 / (1 + e), sigmoid(-|x|) = e / (1 +
-// e).
+// with e = exp(-|x|), softplus(-|x|) = log(1 + e) and sigmoid(-|x|) = e sigmoid(|x|) = e / (1 + e).
 template <class T>
 struct Logistic {
   T log1p_e, larger, smaller;

@@ -1,5 +1,4 @@
-// How the CPU drivers use threads: torch's own pool, handed in by ops/ so that drivers stay
-// torch-free.
+// How the CPU drivers use threads: torch's own pool, handed in by ops/.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,4 @@
-// A tensor as the CPU driver reads and writes it: runs of elements, by flat index, as float or
-// double.
+// A tensor as the CPU driver reads and writes it: runs of elements, as float or double.
 //
 //     const float* x = load(stream, index, count, buffer);   // the tensor's own memory when it can
 //     be store(stream, index, count, tile);
@@ -96,8 +95,7 @@ void walk(const Stream& stream, int64_t index, int64_t count, Visit&& visit) {
   }
 }
 
-// The tensor's own memory if [index, index + count) is contiguous elements of S there, else
-// nullptr.
+// The tensor's own memory if [index, index + count) is contiguous there, else nullptr.
 template <class S>
 S* direct(const Stream& stream, int64_t index, int64_t count) {
   const int last = stream.rank - 1;

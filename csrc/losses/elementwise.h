@@ -202,8 +202,7 @@ struct BinaryCrossEntropyWithLogitsLoss {
 
 // alpha_t (1 - p_t)^gamma BCE(x, t), Lin et al. 2017, arXiv:1708.02002, soft targets as
 // torchvision. With u = 1 - p_t, the derivative is alpha_t u^gamma (gamma BCE u'/u + BCE'):
-// u^(gamma - 1) never appears, and u'/u is bounded, so every gamma >= 0 is finite at saturated
-// logits.
+// u^(gamma - 1) never appears and u'/u is bounded: every gamma >= 0 is finite at saturated logits.
 template <bool kGammaIsTwo>
 struct SigmoidFocalLoss {
   static constexpr const char* kName = "sigmoid_focal_loss";
