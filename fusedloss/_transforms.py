@@ -14,3 +14,9 @@ _functorch_active = torch._C._are_functorch_transforms_active
 def surround() -> bool:
     """Whether a functorch transform or forward-mode AD is active."""
     return _functorch_active() or forward_ad._current_level >= 0
+
+
+def batch_backward() -> bool:
+    """Whether a backward pass runs for many `grad_output` at once: under functorch's vmap or under
+    the older one of ``torch.autograd.grad(..., is_grads_batched=True)``."""
+    return surround() or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")

@@ -61,7 +61,7 @@ class ElementwiseLoss(torch.autograd.Function):
     def backward(ctx, grad_output, _):
         gradient = None
         if grad_output is not None:
-            if torch.is_grad_enabled() or _transforms.surround():
+            if torch.is_grad_enabled() or _transforms.batch_backward():
                 gradient = _differentiable_gradient(ctx, grad_output)
             elif ctx.wrote_gradient:
                 gradient, ctx.gradient = ctx.gradient, None
