@@ -56,6 +56,7 @@ def run(case: Case, seconds: float) -> report.Result:
     return report.Result(case, samples)
 
 
+@pytest.hookimpl(trylast=True)  # below pytest-benchmark's own tables
 def pytest_terminal_summary(terminalreporter, config):
     results = config.stash[RESULTS]
     if not results:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-SHORTEST = 2e-4  # seconds; steps shorter than this are repeated within one sample
+SHORTEST = 3e-3  # seconds; steps that take less than a tenth are repeated up to this, caches hot
 MOST_CALLS = 8  # samples of one provider in a row, per round
 FEWEST_ROUNDS = 5
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's malloc.h
@@ -91,7 +91,10 @@ def interleave(
     """Samples of every step, taken in turns for about `seconds`, after a warm-up."""
     sample = _sample_on_gpu if device == "cuda" else _sample_on_cpu
     durations = {name: _warm_up(step, reset, sample) for name, step in steps.items()}
-    repeats = {name: max(1, round(SHORTEST / duration)) for name, duration in durations.items()}
+    repeats = {
+        name: round(SHORTEST / duration) if duration < SHORTEST / 10 else 1
+        for name, duration in durations.items()
+    }
     longest = max(duration * repeats[name] for name, duration in durations.items())
     calls = {
         name: min(MOST_CALLS, max(1, int(longest / (duration * repeats[name]))))
@@ -115,7 +118,7 @@ def _warm_up(step, reset, sample) -> float:
     for _ in range(2):
         sample(step, reset, 1)
     first, _ = sample(step, reset, 1)
-    return sample(step, reset, 20)[0] if first < SHORTEST else first
+    return sample(step, reset, 20)[0] if first < SHORTEST / 10 else first
 
 
 def _sample_on_cpu(step, reset, repeats: int) -> tuple[float, bool]:
