@@ -54,7 +54,7 @@ def sums_length(input: Tensor, reduction: str) -> int:
 
 @torch.library.register_fake("fusedloss::elementwise_forward")
 def _(
-    loss,
+    call,
     options,
     input,
     target,
@@ -63,27 +63,22 @@ def _(
     region_tensors,
     region_code,
     region_constants,
-    reduction,
-    normalizer,
-    given_number,
     given_normalizer,
-    wants_sums,
-    wants_gradient,
-    float_result,
 ):
-    dtype = torch.float32 if float_result else input.dtype
+    _, reduction, _, *wishes = call.split()
+    dtype = torch.float32 if "float_result" in wishes else input.dtype
     if reduction == "none":
-        result = torch.empty_like(input, dtype=dtype)
+        loss = torch.empty_like(input, dtype=dtype)
     else:
-        result = input.new_empty((), dtype=dtype)
-    gradient = torch.empty_like(input) if wants_gradient else input.new_empty((0,))
+        loss = input.new_empty((), dtype=dtype)
+    gradient = torch.empty_like(input) if "gradient" in wishes else input.new_empty((0,))
     sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
-    return result, gradient, sums
+    return loss, gradient, sums
 
 
 @torch.library.register_fake("fusedloss::elementwise_backward")
 def _(
-    loss,
+    call,
     options,
     input,
     target,
@@ -92,7 +87,6 @@ def _(
     region_tensors,
     region_code,
     region_constants,
-    reduction,
     grad_output,
     sums,
 ):

@@ -7,18 +7,16 @@
 
 The forward pass also writes the gradient where that is exact (scalar loss, float32 or float64).
 The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
-change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
+change. A second backward (``retain_graph=True``) recomputes it from the inputs.
 ``create_graph=True`` goes through the reference, so any order of derivative works.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import _ops, _transforms, reference
 from ._checks import broadcast_view
-from .regions import Program, Region
+from .regions import Program
 from .stats import Stats
 
 _NO_REGION = Program((), (), ())
@@ -26,52 +24,42 @@ _WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient ma
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
-class Call(NamedTuple):
-    """An elementwise loss without its tensors."""
-
-    name: str
-    options: tuple[float, ...]
-    region: Region | None
-    program: Program
-    reduction: str
-    normalizer: str
-    number: float
-    wants_sums: bool
-    float_result: bool
-
-
 class ElementwiseLoss(torch.autograd.Function):
-    """(loss, sums) of `call`; a gradient for `input` only."""
+    """The loss of the op's arguments, or with `returns_sums` (loss, sums); a gradient for `input`.
+
+    `region` is the expression behind `program`, over the same tensors. Only `input` is an input to
+    autograd: nothing else requires grad here.
+    """
 
     @staticmethod
-    def forward(ctx, call, input, target, weight, pos_weight, divisor, *region_tensors):
-        wants_gradient = call.reduction != "none" and input.dtype in _WIDE
-        loss, gradient, sums = _forward(
-            call, input, target, weight, pos_weight, divisor, region_tensors, wants_gradient
+    def forward(ctx, input, call, options, others, program, region, returns_sums):
+        tensors, region_tensors, divisor = others
+        loss, gradient, sums = _ops.elementwise_forward(
+            call, options, input, *tensors, region_tensors, *program[:2], divisor
         )
-        ctx.call = call
-        ctx.wrote_gradient = wants_gradient
-        ctx.gradient = gradient if wants_gradient else None
-        ctx.save_for_backward(input, target, weight, pos_weight, divisor, sums, *region_tensors)
+        ctx.call = call, options, program, region, divisor
+        ctx.gradient = gradient if gradient.numel() else None
+        ctx.save_for_backward(input, sums, *tensors, *region_tensors)
+        if not returns_sums:
+            return loss
         ctx.mark_non_differentiable(sums)
-        ctx.set_materialize_grads(False)
         return loss, sums
 
     @staticmethod
-    def backward(ctx, grad_output, _):
-        gradient = None
-        if grad_output is not None:
-            if torch.is_grad_enabled() or _transforms.batch_backward():
-                gradient = _differentiable_gradient(ctx, grad_output)
-            elif ctx.wrote_gradient:
-                gradient, ctx.gradient = ctx.gradient, None
-                if gradient is None:  # given away before: once more, to the same bits
-                    *operands, _ = ctx.saved_tensors[:6]
-                    _, gradient, _ = _forward(ctx.call, *operands, ctx.saved_tensors[6:], True)
-                _ops.scale_gradient_(gradient, grad_output)
-            else:
-                gradient = _backward(ctx.call, grad_output, *ctx.saved_tensors)
-        return (None, gradient) + (None,) * (len(ctx.needs_input_grad) - 2)
+    def backward(ctx, grad_output, *_):
+        gradient = ctx.gradient
+        if torch.is_grad_enabled():
+            gradient = _differentiable_gradient(ctx, grad_output)
+        elif gradient is not None:
+            ctx.gradient = None
+            _ops.scale_gradient_(gradient, grad_output)
+        else:
+            call, options, program, _, _ = ctx.call
+            input, sums, *tensors = ctx.saved_tensors
+            gradient = _ops.elementwise_backward(
+                call, options, input, *tensors[:3], tensors[3:], *program[:2], grad_output, sums
+            )
+        return gradient, None, None, None, None, None, None
 
 
 class CompiledElementwise(torch.autograd.Function):
@@ -79,16 +67,19 @@ class CompiledElementwise(torch.autograd.Function):
     `grad_output` is left to the compiler, which fuses it with what comes next."""
 
     @staticmethod
-    def forward(ctx, call, input, target, weight, pos_weight, divisor, *region_tensors):
-        ctx.holds_gradient = call.reduction != "none" and input.dtype in _WIDE
-        loss, gradient, sums = _forward(
-            call, input, target, weight, pos_weight, divisor, region_tensors, ctx.holds_gradient
+    def forward(
+        ctx, input, call, options, code, constants, target, weight, pos_weight, divisor, *region
+    ):
+        loss, gradient, sums = _ops.elementwise_forward(
+            call, options, input, target, weight, pos_weight, region, code, constants, divisor
         )
-        ctx.call = call
+        ctx.holds_gradient = call.endswith(" gradient")
         if ctx.holds_gradient:
             ctx.save_for_backward(gradient)
         else:
-            ctx.save_for_backward(input, target, weight, pos_weight, divisor, sums, *region_tensors)
+            ctx.call = call, options, code, constants
+            ctx.save_for_backward(input, sums, target, weight, pos_weight, *region)
+        ctx.inputs = 9 + len(region)
         ctx.mark_non_differentiable(sums)
         return loss, sums
 
@@ -98,8 +89,22 @@ class CompiledElementwise(torch.autograd.Function):
             (gradient,) = ctx.saved_tensors
             gradient = torch.where(gradient == 0, gradient, gradient * grad_output)
         else:
-            gradient = _backward(ctx.call, grad_output, *ctx.saved_tensors)
-        return (None, gradient) + (None,) * (len(ctx.needs_input_grad) - 2)
+            call, options, code, constants = ctx.call
+            input, sums, target, weight, pos_weight, *region = ctx.saved_tensors
+            gradient = _ops.elementwise_backward(
+                call,
+                options,
+                input,
+                target,
+                weight,
+                pos_weight,
+                region,
+                code,
+                constants,
+                grad_output,
+                sums,
+            )
+        return (gradient,) + (None,) * ctx.inputs
 
 
 def elementwise(
@@ -108,8 +113,9 @@ def elementwise(
     """A checked call of the elementwise family, by the fastest way that gives all gradients."""
     program = _NO_REGION if region is None else region.compile(target.dtype)
     divisor = normalizer if isinstance(normalizer, Tensor) else None
-    tensors = () if region is None else region.tensors
-    if program is None or not _has_kernel(input, (target, weight, pos_weight, divisor, *tensors)):
+    if program is None or not _has_kernel(
+        input, target, weight, pos_weight, divisor, *program.tensors
+    ):
         return reference.elementwise(
             name,
             options,
@@ -122,95 +128,76 @@ def elementwise(
             normalizer,
             return_stats,
         )
-    kind, number = _normalizer(name, normalizer)
-    compiling = torch.compiler.is_compiling()
-    call = Call(
-        name,
-        options,
-        None if compiling else region,
-        program,
-        reduction,
-        kind,
-        number,
-        return_stats,
-        input.dtype not in _WIDE and torch.is_autocast_enabled(input.device.type),
-    )
+    tensors = target, _viewed(weight, input), pos_weight
+    region_tensors = [_viewed(tensor, input) for tensor in program.tensors]
+    call, numbers = _call(name, options, input, reduction, normalizer, return_stats)
     if divisor is not None and divisor.device != input.device:
         divisor = divisor.to(input.device)
-    operands = (input, target, weight, pos_weight, divisor, *program.tensors)
     if not (input.requires_grad and torch.is_grad_enabled()):
-        loss, _, sums = _forward(call, *operands[:5], program.tensors, False)
-    elif compiling:
-        loss, sums = CompiledElementwise.apply(call, *operands)
+        loss, _, sums = _ops.elementwise_forward(
+            call, numbers, input, *tensors, region_tensors, *program[:2], divisor
+        )
+        result = loss, sums
     else:
-        loss, sums = ElementwiseLoss.apply(call, *operands)
-    return (loss, _stats(sums, operands, reduction)) if return_stats else loss
+        if reduction != "none" and input.dtype in _WIDE:
+            call += " gradient"
+        if torch.compiler.is_compiling():
+            result = CompiledElementwise.apply(
+                input, call, numbers, *program[:2], *tensors, divisor, *region_tensors
+            )
+        else:
+            others = tensors, region_tensors, divisor
+            result = ElementwiseLoss.apply(
+                input, call, numbers, others, program, region, return_stats
+            )
+            if not return_stats:
+                return result
+    if not return_stats:
+        return result[0]
+    dtype = reference.compute_dtype(input, *tensors, *region_tensors)
+    return result[0], _stats(result[1], dtype, reduction)
 
 
-def _forward(
-    call, input, target, weight, pos_weight, divisor, region_tensors, wants_gradient
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _ops.elementwise_forward(
-        call.name,
-        call.options,
-        input,
-        target,
-        _viewed(weight, input),
-        pos_weight,
-        [_viewed(tensor, input) for tensor in region_tensors],
-        call.program.code,
-        call.program.constants,
-        call.reduction,
-        call.normalizer,
-        call.number,
-        divisor,
-        call.wants_sums,
-        wants_gradient,
-        call.float_result,
-    )
-
-
-def _backward(
-    call, grad_output, input, target, weight, pos_weight, divisor, sums, *region_tensors
-) -> Tensor:
-    return _ops.elementwise_backward(
-        call.name,
-        call.options,
-        input,
-        target,
-        _viewed(weight, input),
-        pos_weight,
-        [_viewed(tensor, input) for tensor in region_tensors],
-        call.program.code,
-        call.program.constants,
-        call.reduction,
-        grad_output,
-        sums,
-    )
+def _call(name, options, input, reduction, normalizer, return_stats) -> tuple[str, tuple]:
+    """What an op is told in words and numbers; csrc/core/elementwise_problem.h reads it."""
+    if normalizer is None:
+        kind = reference.default_normalizer(name)
+    elif isinstance(normalizer, str):
+        kind = normalizer
+    else:
+        kind = "given"
+        if not isinstance(normalizer, Tensor):
+            options = (*options, float(normalizer))
+    call = f"{name} {reduction} {kind}"
+    if return_stats:
+        call += " sums"
+    if input.dtype not in _WIDE and torch.is_autocast_enabled(input.device.type):
+        call += " float_result"
+    return call, options
 
 
 def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output: for derivatives of higher order, and
-    for a backward pass under vmap, where the kernels cannot go."""
-    call = ctx.call
-    input, target, weight, pos_weight, divisor = ctx.saved_tensors[:5]
-    normalizer = {"given": call.number if divisor is None else divisor}.get(
-        call.normalizer, call.normalizer
+    """The gradient as a function of input and grad_output, for derivatives of higher order."""
+    call, options, _, region, divisor = ctx.call
+    name, reduction, kind, *_ = call.split()
+    input, _, target, weight, pos_weight = ctx.saved_tensors[:5]
+    normalizer = kind
+    if kind == "given":
+        normalizer = divisor
+        if divisor is None:
+            *options, normalizer = options
+    loss = reference.elementwise(
+        name,
+        tuple(options),
+        input,
+        target,
+        weight,
+        pos_weight,
+        region,
+        reduction,
+        normalizer if reduction in ("mean", "sample_mean") else None,
     )
-    with torch.enable_grad():
-        loss = reference.elementwise(
-            call.name,
-            call.options,
-            input.float() if call.float_result else input,
-            target,
-            weight,
-            pos_weight,
-            call.region,
-            call.reduction,
-            normalizer if call.reduction in ("mean", "sample_mean") else None,
-        )
-    create_graph = torch.is_grad_enabled()
-    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
+    return torch.autograd.grad(loss, input, grad_output, create_graph=True)[0]
 
 
 def _viewed(tensor: Tensor | None, input: Tensor) -> Tensor | None:
@@ -222,7 +209,7 @@ def _viewed(tensor: Tensor | None, input: Tensor) -> Tensor | None:
     return tensor if tensor.device == input.device else tensor.to(input.device)
 
 
-def _has_kernel(input: Tensor, others: tuple) -> bool:
+def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
     """Whether the kernels can serve this call: no transform around it, no gradient but input's."""
     if _transforms.surround() or input.device.type not in _ops.KERNEL_DEVICES:
         return False
@@ -233,18 +220,7 @@ def _has_kernel(input: Tensor, others: tuple) -> bool:
     return input.ndim <= _MAX_DIMS
 
 
-def _normalizer(name: str, normalizer) -> tuple[str, float]:
-    if normalizer is None:
-        return reference.default_normalizer(name), 1.0
-    if isinstance(normalizer, str):
-        return normalizer, 1.0
-    if isinstance(normalizer, Tensor):
-        return "given", 1.0
-    return "given", float(normalizer)
-
-
-def _stats(sums: Tensor, operands: tuple, reduction: str) -> Stats:
-    dtype = reference.compute_dtype(*operands[:4], *operands[5:])
+def _stats(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
     samples = sums.shape[0] // 3
     shape = (samples,) if reduction == "sample_mean" else ()
     total = sums[:samples].to(dtype).reshape(shape)

@@ -8,16 +8,14 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdlib>
 #include <stdexcept>
-#include <vector>
 
 #include "core/extents.h"
 
 namespace fusedloss {
 
 struct TensorView {
-  static constexpr int kMaxDims = 16;
+  static constexpr int kMaxDims = 8;
   void* data = nullptr;
   DType dtype = DType::kFloat;
   int rank = 0;
@@ -27,23 +25,37 @@ struct TensorView {
   explicit operator bool() const { return data != nullptr || rank > 0; }
 };
 
-// Axes from the outermost in memory to the innermost; equal strides keep their order.
-inline std::vector<int> memory_order(const TensorView& tensor, int first) {
-  std::vector<int> axes;
-  for (int axis = first; axis < tensor.rank; ++axis) axes.push_back(axis);
-  std::stable_sort(axes.begin(), axes.end(), [&](int a, int b) {
-    return std::llabs(tensor.stride[a]) > std::llabs(tensor.stride[b]);
-  });
+// Some axes of a tensor, in an order; no heap: a small loss takes a few microseconds in all.
+struct Axes {
+  int count = 0;
+  int axis[TensorView::kMaxDims];
+
+  const int* begin() const { return axis; }
+  const int* end() const { return axis + count; }
+};
+
+// Axes from the outermost in memory to the innermost; equal strides keep their order. The first
+// `pinned` axes stay in front.
+inline Axes memory_order(const TensorView& tensor, int pinned) {
+  Axes axes;
+  for (int axis = 0; axis < tensor.rank; ++axis) {
+    int place = axes.count++;
+    for (; place > pinned; --place) {  // insertion sort
+      if (tensor.stride[axes.axis[place - 1]] >= tensor.stride[axis]) break;
+      axes.axis[place] = axes.axis[place - 1];
+    }
+    axes.axis[place] = axis;
+  }
   return axes;
 }
 
 // The strides that torch.empty_like gives: the tensor's own where it is dense without overlap, in
 // its memory order, else contiguous.
 inline void preserved_strides(const TensorView& tensor, int64_t* strides) {
-  const std::vector<int> axes = memory_order(tensor, 0);
+  const Axes axes = memory_order(tensor, 0);
   bool dense = true;
   int64_t expected = 1;
-  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+  for (const int* axis = axes.end(); axis-- != axes.begin();) {
     strides[*axis] = tensor.stride[*axis];
     if (tensor.size[*axis] == 1) continue;
     dense = dense && tensor.stride[*axis] == expected;
@@ -71,7 +83,11 @@ class ProblemBuilder {
     if (!tensor) return;
     const int missing = input_.rank - tensor.rank;
     if (missing < 0) throw std::invalid_argument("fusedloss: an operand has more dims than input");
-    Entry entry{operand, tensor, {}};
+    if (count_ == kMaxEntries) throw std::invalid_argument("fusedloss: too many operands");
+    Entry& entry = entries_[count_++];
+    entry.operand = operand;
+    operand->data = tensor.data;
+    operand->dtype = tensor.dtype;
     for (int axis = 0; axis < input_.rank; ++axis) {
       const int own = axis - missing;
       const bool repeats = own < 0 || (tensor.size[own] == 1 && input_.size[axis] != 1);
@@ -80,28 +96,27 @@ class ProblemBuilder {
       }
       entry.stride[axis] = repeats ? 0 : tensor.stride[own];
     }
-    entries_.push_back(entry);
+    operand->varies_over_channels = has_channels() && input_.size[1] > 1 && entry.stride[1] != 0;
   }
 
   void build(Needs needs, Extents* extents) {
-    std::vector<Group> groups = merged_axes(needs);
+    Groups groups = merged_axes(needs);
+    if (groups.count > kMaxRank) {
+      throw std::invalid_argument("fusedloss: these strides need more dims than the kernels walk");
+    }
     fill(groups, needs, extents);
-    for (Entry& entry : entries_) {
-      entry.operand->data = entry.tensor.data;
-      entry.operand->dtype = entry.tensor.dtype;
-      entry.operand->varies_over_channels =
-          has_channels() && input_.size[1] > 1 && entry.stride[1] != 0;
-      for (size_t i = 0; i < groups.size(); ++i) {
-        entry.operand->stride[i] = entry.stride[groups[i].innermost];
+    for (int i = 0; i < count_; ++i) {
+      for (int axis = 0; axis < groups.count; ++axis) {
+        entries_[i].operand->stride[axis] = entries_[i].stride[groups.group[axis].innermost];
       }
     }
   }
 
  private:
+  static constexpr int kMaxEntries = 24;
   struct Entry {
     Operand* operand;
-    TensorView tensor;
-    int64_t stride[TensorView::kMaxDims];
+    int64_t stride[TensorView::kMaxDims];  // per axis of the input
   };
   // Axes of the input merged into one dim of the space.
   struct Group {
@@ -109,23 +124,25 @@ class ProblemBuilder {
     int64_t size;
     bool is_sample, is_channel;
   };
+  struct Groups {
+    int count = 0;
+    Group group[TensorView::kMaxDims];
+  };
 
   bool has_channels() const { return input_.rank >= 2; }
 
-  std::vector<Group> merged_axes(Needs needs) const {
-    std::vector<int> order = memory_order(input_, has_channels() ? 1 : 0);
-    if (has_channels()) order.insert(order.begin(), 0);
-    std::vector<Group> groups;
-    for (const int axis : order) {
+  Groups merged_axes(Needs needs) const {
+    Groups groups;
+    for (const int axis : memory_order(input_, has_channels() ? 1 : 0)) {
       const bool is_sample = has_channels() && axis == 0, is_channel = has_channels() && axis == 1;
       const bool stands_alone =
           (is_sample && needs.keep_samples) || (is_channel && needs.keep_channels);
       if (input_.size[axis] == 1 && !(is_sample && needs.keep_samples)) continue;
-      const Group group{axis, input_.size[axis], is_sample, is_channel};
-      if (!groups.empty() && !stands_alone && can_merge(groups.back(), axis, needs)) {
-        groups.back() = {axis, groups.back().size * group.size, false, false};
+      Group* last = groups.count > 0 ? &groups.group[groups.count - 1] : nullptr;
+      if (last != nullptr && !stands_alone && can_merge(*last, axis, needs)) {
+        *last = {axis, last->size * input_.size[axis], false, false};
       } else {
-        groups.push_back(group);
+        groups.group[groups.count++] = {axis, input_.size[axis], is_sample, is_channel};
       }
     }
     return groups;
@@ -135,29 +152,27 @@ class ProblemBuilder {
     if ((outer.is_sample && needs.keep_samples) || (outer.is_channel && needs.keep_channels)) {
       return false;
     }
-    return std::all_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-      return entry.stride[outer.innermost] == entry.stride[axis] * input_.size[axis];
-    });
+    for (int i = 0; i < count_; ++i) {
+      const int64_t* stride = entries_[i].stride;
+      if (stride[outer.innermost] != stride[axis] * input_.size[axis]) return false;
+    }
+    return true;
   }
 
-  void fill(const std::vector<Group>& groups, Needs needs, Extents* extents) const {
-    if (groups.size() > kMaxRank) {
-      throw std::invalid_argument("fusedloss: these strides need more dims than the kernels walk");
-    }
+  void fill(const Groups& groups, Needs needs, Extents* extents) const {
     *extents = Extents();
-    extents->rank = std::max<int>(1, static_cast<int>(groups.size()));
+    extents->rank = std::max(1, groups.count);
     if (has_channels() && needs.keep_samples) extents->samples = input_.size[0];
-    bool seen_channel = false;
-    const bool separate_channel = std::any_of(groups.begin(), groups.end(),
-                                              [](const Group& group) { return group.is_channel; });
-    for (size_t i = 0; i < groups.size(); ++i) {
-      const Group& group = groups[i];
+    int channel = -1;
+    for (int i = 0; i < groups.count; ++i) {
+      if (groups.group[i].is_channel) channel = i;
+    }
+    for (int i = 0; i < groups.count; ++i) {
+      const Group& group = groups.group[i];
       extents->size[i] = group.size;
-      const bool before_channel = separate_channel && !seen_channel;
-      if (group.is_channel) {
+      if (i == channel) {
         extents->channels = group.size;
-        seen_channel = true;
-      } else if (before_channel || (group.is_sample && needs.keep_samples)) {
+      } else if (i < channel || (group.is_sample && needs.keep_samples)) {
         extents->outer *= group.size;
       } else {
         extents->inner *= group.size;
@@ -166,7 +181,8 @@ class ProblemBuilder {
   }
 
   TensorView input_;
-  std::vector<Entry> entries_;
+  int count_ = 0;
+  Entry entries_[kMaxEntries];
 };
 
 }  // namespace fusedloss

@@ -10,6 +10,7 @@
 #include <string>
 #include <tuple>
 
+#include "core/elementwise_problem.h"
 #include "cpu/elementwise.h"
 #include "ops/elementwise_cuda.h"
 #include "ops/tensor_view.h"
@@ -17,107 +18,37 @@
 namespace fusedloss::ops {
 namespace {
 
-// What both ops are told about the loss, the mask and the reduction.
-struct Call {
-  std::string loss;
-  std::vector<double> options;
+// The arguments that both ops share.
+struct Arguments {
+  std::string call;
+  std::vector<double> options;  // of the loss, then the normalizer's number where one is given
   Tensor input, target;
   std::optional<Tensor> weight, pos_weight;
   std::vector<Tensor> region_tensors;
   std::vector<int64_t> region_code;
   std::vector<double> region_constants;
-  std::string reduction;
 };
 
-Reduction parse_reduction(const std::string& name) {
-  if (name == "none") return Reduction::kNone;
-  if (name == "sum") return Reduction::kSum;
-  if (name == "mean") return Reduction::kMean;
-  if (name == "sample_mean") return Reduction::kSampleMean;
-  throw std::invalid_argument("fusedloss: unknown reduction " + name);
-}
-
-Normalizer parse_normalizer(const std::string& name) {
-  if (name == "weights") return Normalizer::kWeights;
-  if (name == "selected") return Normalizer::kSelected;
-  if (name == "positions") return Normalizer::kPositions;
-  if (name == "all") return Normalizer::kAll;
-  if (name == "given") return Normalizer::kGiven;
-  throw std::invalid_argument("fusedloss: unknown normalizer " + name);
-}
-
-// The code of fusedloss/regions.py: four integers per instruction, see regions/program.h.
-Program parse_region(const Call& call) {
-  Program program;
-  program.length = static_cast<int>(call.region_code.size() / 4);
-  program.tensors = static_cast<int>(call.region_tensors.size());
-  if (program.length > Program::kMaxLength || program.tensors > Program::kMaxTensors) {
-    throw std::invalid_argument("fusedloss: this region is longer than a program may be");
-  }
-  for (int i = 0; i < program.length; ++i) {
-    const int64_t* code = &call.region_code[4 * i];
-    Instruction& instruction = program.instruction[i];
-    instruction.opcode = static_cast<Opcode>(code[0]);
-    if (instruction.opcode == Opcode::kTensor) {
-      instruction.tensor = static_cast<int32_t>(code[1]);
-    } else if (instruction.opcode == Opcode::kTargetCompare) {
-      instruction.comparison = static_cast<Comparison>(code[1]);
-      instruction.domain = static_cast<CompareDomain>(code[2]);
-      if (instruction.domain == CompareDomain::kInt64) {
-        instruction.integer_constant = code[3];
-      } else {
-        instruction.constant = call.region_constants.at(code[3]);
-      }
-    }
-  }
-  return program;
-}
-
-struct Outputs {
-  std::optional<Tensor> grad_output, gradient, loss, given_normalizer;
-};
-
-ElementwiseParams make_params(const Call& call, Normalizer normalizer, const Outputs& outputs) {
-  ElementwiseParams params;
-  params.reduction = parse_reduction(call.reduction);
-  params.normalizer = normalizer;
-  params.region = parse_region(call);
-
-  const TensorView input = view(call.input);
-  ProblemBuilder builder(input);
-  builder.add(&params.input, input);
-  builder.add(&params.target, view(call.target));
-  builder.add(&params.weight, view(call.weight));
-  builder.add(&params.pos_weight, view(call.pos_weight));
-  for (int i = 0; i < params.region.tensors; ++i) {
-    builder.add(&params.region.tensor[i], view(call.region_tensors[i]));
-  }
-  builder.add(&params.grad_output, view(outputs.grad_output));
-  builder.add(&params.grad_input, view(outputs.gradient));
-  builder.add(&params.loss, view(outputs.loss));
-  builder.add(&params.given_normalizer, view(outputs.given_normalizer));
-  builder.build({.keep_samples = params.reduction == Reduction::kSampleMean,
-                 .keep_channels = normalizer == Normalizer::kPositions},
-                &params.extents);
-
-  Program& region = params.region;
-  for (int i = 0; i < region.length; ++i) {
-    if (region.instruction[i].opcode == Opcode::kTensor) {
-      const Operand& tensor = region.tensor[region.instruction[i].tensor];
-      region.is_positional = region.is_positional && !tensor.varies_over_channels;
-      region.is_binary = region.is_binary && !is_floating(tensor.dtype);
-    } else if (region.instruction[i].opcode <= Opcode::kTargetIsFinite) {
-      region.is_positional = false;
-    }
-  }
-  return params;
+// Fills `params` with all that `call` and the tensors say.
+void make_params(const Arguments& arguments, const ElementwiseCall& call,
+                 ElementwiseTensors& tensors, ElementwiseParams* params) {
+  TensorView region[Program::kMaxTensors];
+  parse_region(arguments.region_code, arguments.region_constants, arguments.region_tensors.size(),
+               &params->region);
+  for (int i = 0; i < params->region.tensors; ++i) region[i] = view(arguments.region_tensors[i]);
+  tensors.region = region;
+  tensors.input = view(arguments.input);
+  tensors.target = view(arguments.target);
+  tensors.weight = view(arguments.weight);
+  tensors.pos_weight = view(arguments.pos_weight);
+  lay_out(call, tensors, params);
 }
 
 bool is_double(const std::optional<Tensor>& tensor) {
   return tensor.has_value() && tensor->scalar_type() == ScalarType::Double;
 }
 
-bool computes_in_double(const Call& call) {
+bool computes_in_double(const Arguments& call) {
   if (is_double(call.input) || is_double(call.target) || is_double(call.weight) ||
       is_double(call.pos_weight)) {
     return true;
@@ -147,77 +78,84 @@ std::string index_at(const TensorView& input, int64_t offset) {
   return text.str();
 }
 
-void check(const cpu::NotAProbability& bad, const Call& call, const ElementwiseParams& params) {
+void check(const cpu::NotAProbability& bad, const Tensor& input, const ElementwiseParams& params) {
   if (bad.index < 0) return;
   std::ostringstream message;
-  message << call.loss << ": input must lie in [0, 1] where it takes part, got " << bad.value
-          << " at index "
-          << index_at(view(call.input), params.input.offset(params.extents, bad.index));
+  message << "binary_cross_entropy: input must lie in [0, 1] where it takes part, got " << bad.value
+          << " at index " << index_at(view(input), params.input.offset(params.extents, bad.index));
   throw std::invalid_argument(message.str());
 }
 
 std::tuple<Tensor, Tensor, Tensor> elementwise_forward(
-    std::string loss, std::vector<double> options, Tensor input, Tensor target,
+    std::string call_line, std::vector<double> options, Tensor input, Tensor target,
     std::optional<Tensor> weight, std::optional<Tensor> pos_weight,
     std::vector<Tensor> region_tensors, std::vector<int64_t> region_code,
-    std::vector<double> region_constants, std::string reduction, std::string normalizer,
-    double given_number, std::optional<Tensor> given_normalizer, bool wants_sums,
-    bool wants_gradient, bool float_result) {
-  const Call call{std::move(loss),           std::move(options),     std::move(input),
-                  std::move(target),         std::move(weight),      std::move(pos_weight),
-                  std::move(region_tensors), std::move(region_code), std::move(region_constants),
-                  std::move(reduction)};
-  const bool none = call.reduction == "none";
-  const ScalarType type = call.input.scalar_type();
-  const ScalarType result_type = float_result ? ScalarType::Float : type;
-  const bool per_sample = call.reduction == "sample_mean" && call.input.dim() >= 2;
-  const SumsLayout layout{per_sample ? call.input.sizes()[0] : 1};
+    std::vector<double> region_constants, std::optional<Tensor> given_normalizer) {
+  const ElementwiseCall call = parse_call(call_line);
+  const Arguments arguments{
+      std::move(call_line),      std::move(options),     std::move(input),
+      std::move(target),         std::move(weight),      std::move(pos_weight),
+      std::move(region_tensors), std::move(region_code), std::move(region_constants)};
+  const ScalarType type = arguments.input.scalar_type();
+  const ScalarType result_type = call.float_result ? ScalarType::Float : type;
+  const bool per_sample = call.reduction == Reduction::kSampleMean && arguments.input.dim() >= 2;
+  const SumsLayout layout{per_sample ? arguments.input.sizes()[0] : 1};
 
-  Tensor result =
-      none ? allocate_like(call.input, result_type) : allocate_scalar(call.input, result_type);
-  Tensor gradient =
-      wants_gradient ? allocate_like(call.input, type) : allocate_vector(call.input, 0, type);
-  Tensor sums = allocate_vector(call.input, layout.length(), ScalarType::Double);
+  Tensor loss = call.reduction == Reduction::kNone ? allocate_like(arguments.input, result_type)
+                                                   : allocate_scalar(arguments.input, result_type);
+  Tensor gradient = call.wants_gradient ? allocate_like(arguments.input, type)
+                                        : allocate_vector(arguments.input, 0, type);
+  Tensor sums = allocate_vector(arguments.input, layout.length(), ScalarType::Double);
 
-  Outputs outputs{.loss = result, .given_normalizer = std::move(given_normalizer)};
-  if (wants_gradient) outputs.gradient = gradient;
-  ElementwiseParams params = make_params(call, parse_normalizer(normalizer), outputs);
-  params.given_number = given_number;
-  params.wants_sums = wants_sums;
+  ElementwiseTensors tensors;
+  tensors.loss = view(loss);
+  tensors.given_normalizer = view(given_normalizer);
+  if (call.wants_gradient) tensors.grad_input = view(gradient);
+  ElementwiseParams params;
+  make_params(arguments, call, tensors, &params);
   params.sums = static_cast<double*>(sums.mutable_data_ptr());
-  if (call.input.is_cuda()) {
-    cuda_elementwise_forward(call.loss, call.options, params, call.input);
-  } else if (computes_in_double(call)) {
-    check(cpu::elementwise_forward<double>(call.loss.c_str(), call.options.data(), params,
-                                           parallel_for),
-          call, params);
-  } else {
-    check(cpu::elementwise_forward<float>(call.loss.c_str(), call.options.data(), params,
-                                          parallel_for),
-          call, params);
+  if (call.normalizer == Normalizer::kGiven && !given_normalizer) {
+    params.given_number = arguments.options.back();
   }
-  return {result, gradient, sums};
+  if (arguments.input.is_cuda()) {
+    cuda_elementwise_forward(call.loss, arguments.options, params, arguments.input);
+  } else if (computes_in_double(arguments)) {
+    check(cpu::elementwise_forward<double>(call.loss.c_str(), arguments.options.data(), params,
+                                           parallel_for),
+          arguments.input, params);
+  } else {
+    check(cpu::elementwise_forward<float>(call.loss.c_str(), arguments.options.data(), params,
+                                          parallel_for),
+          arguments.input, params);
+  }
+  return {loss, gradient, sums};
 }
 
-Tensor elementwise_backward(std::string loss, std::vector<double> options, Tensor input,
+Tensor elementwise_backward(std::string call_line, std::vector<double> options, Tensor input,
                             Tensor target, std::optional<Tensor> weight,
                             std::optional<Tensor> pos_weight, std::vector<Tensor> region_tensors,
                             std::vector<int64_t> region_code, std::vector<double> region_constants,
-                            std::string reduction, Tensor grad_output, Tensor sums) {
-  const Call call{std::move(loss),           std::move(options),     std::move(input),
-                  std::move(target),         std::move(weight),      std::move(pos_weight),
-                  std::move(region_tensors), std::move(region_code), std::move(region_constants),
-                  std::move(reduction)};
-  Tensor gradient = allocate_like(call.input, call.input.scalar_type());
-  ElementwiseParams params =
-      make_params(call, Normalizer::kWeights, {.grad_output = grad_output, .gradient = gradient});
+                            Tensor grad_output, Tensor sums) {
+  const ElementwiseCall call = parse_call(call_line);
+  const Arguments arguments{
+      std::move(call_line),      std::move(options),     std::move(input),
+      std::move(target),         std::move(weight),      std::move(pos_weight),
+      std::move(region_tensors), std::move(region_code), std::move(region_constants)};
+  Tensor gradient = allocate_like(arguments.input, arguments.input.scalar_type());
+  ElementwiseTensors tensors;
+  tensors.grad_output = view(grad_output);
+  tensors.grad_input = view(gradient);
+  ElementwiseParams params;
+  make_params(arguments, call, tensors, &params);
   params.sums = const_cast<double*>(static_cast<const double*>(sums.const_data_ptr()));
-  if (call.input.is_cuda()) {
-    cuda_elementwise_backward(call.loss, call.options, params, call.input);
-  } else if (computes_in_double(call)) {
-    cpu::elementwise_backward<double>(call.loss.c_str(), call.options.data(), params, parallel_for);
+  if (arguments.input.is_cuda()) {
+    cuda_elementwise_backward(call.loss, arguments.options, params, arguments.input);
+  } else if (computes_in_double(arguments)) {
+    cpu::elementwise_backward<double>(call.loss.c_str(), arguments.options.data(), params,
+                                      parallel_for);
   } else {
-    cpu::elementwise_backward<float>(call.loss.c_str(), call.options.data(), params, parallel_for);
+    cpu::elementwise_backward<float>(call.loss.c_str(), arguments.options.data(), params,
+                                     parallel_for);
   }
   return gradient;
 }
@@ -226,15 +164,14 @@ Tensor elementwise_backward(std::string loss, std::vector<double> options, Tenso
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fusedloss, library) {
   library.def(
-      "elementwise_forward(str loss, float[] options, Tensor input, Tensor target, "
+      "elementwise_forward(str call, float[] options, Tensor input, Tensor target, "
       "Tensor? weight, Tensor? pos_weight, Tensor[] region_tensors, int[] region_code, "
-      "float[] region_constants, str reduction, str normalizer, float given_number, "
-      "Tensor? given_normalizer, bool wants_sums, bool wants_gradient, bool float_result) -> "
+      "float[] region_constants, Tensor? given_normalizer) -> "
       "(Tensor loss, Tensor gradient, Tensor sums)");
   library.def(
-      "elementwise_backward(str loss, float[] options, Tensor input, Tensor target, "
+      "elementwise_backward(str call, float[] options, Tensor input, Tensor target, "
       "Tensor? weight, Tensor? pos_weight, Tensor[] region_tensors, int[] region_code, "
-      "float[] region_constants, str reduction, Tensor grad_output, Tensor sums) -> Tensor");
+      "float[] region_constants, Tensor grad_output, Tensor sums) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusedloss, CPU, library) {

@@ -54,7 +54,7 @@ inline TensorView view(const Tensor& tensor) {
   const auto sizes = tensor.sizes();
   const auto strides = tensor.strides();
   if (sizes.size() > TensorView::kMaxDims) {
-    throw std::invalid_argument("fusedloss: a tensor of more than 16 dims has no kernel");
+    throw std::invalid_argument("fusedloss: a tensor of more than 8 dims has no kernel");
   }
   result.data = const_cast<void*>(tensor.const_data_ptr());
   result.dtype = to_dtype(tensor.scalar_type());

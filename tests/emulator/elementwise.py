@@ -1,7 +1,7 @@
 """The elementwise ops over emulated CUDA kernels, with the signatures of `fusedloss._ops`.
 
     with emulator.elementwise.recorded(seed=3, traced=True) as reports:
-        loss, gradient, sums = elementwise.forward("mse_loss", ..., wants_gradient=True)
+        loss, gradient, sums = elementwise.forward("mse_loss mean weights gradient", ...)
 
 Each call is one session; its report goes to `reports`, and an error in it is an exception unless
 `check=False`.
@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 
 import torch
+
+from fusedloss import _ops
 
 from . import builder, runtime
 
@@ -44,10 +46,6 @@ _DTYPES = {
         )
     )
 }
-_REDUCTIONS = ("none", "sum", "mean", "sample_mean")
-_NORMALIZERS = ("weights", "selected", "positions", "all", "given")
-
-
 @dataclasses.dataclass
 class _Settings:
     project: builder.Project = PROJECT
@@ -115,10 +113,10 @@ def _elementwise(arguments, inputs, outputs):
     _run(arguments, inputs, outputs, call)
 
 
-def _arguments(loss, options, input, target, weight, pos_weight, region, reduction):
+def _arguments(call, options, input, target, weight, pos_weight, region):
     region_tensors, region_code, region_constants = region
     arguments = {
-        "loss": loss,
+        "call": call,
         "options": list(options),
         "input": _plain(input),
         "target": _plain(target),
@@ -127,14 +125,13 @@ def _arguments(loss, options, input, target, weight, pos_weight, region, reducti
         "region_tensors": [_plain(tensor) for tensor in region_tensors],
         "region_code": list(region_code),
         "region_constants": list(region_constants),
-        "reduction": _REDUCTIONS.index(reduction),
     }
     inputs = {"input": input, "target": target, "weight": weight, "pos_weight": pos_weight}
     return arguments, inputs | {f"mask{i}": mask for i, mask in enumerate(region_tensors)}
 
 
 def forward(
-    loss,
+    call,
     options,
     input,
     target,
@@ -143,31 +140,21 @@ def forward(
     region_tensors,
     region_code,
     region_constants,
-    reduction,
-    normalizer,
-    given_number,
     given_normalizer,
-    wants_sums,
-    wants_gradient,
-    float_result,
 ):
     region = (region_tensors, region_code, region_constants)
-    arguments, inputs = _arguments(
-        loss, options, input, target, weight, pos_weight, region, reduction
-    )
-    dtype = torch.float32 if float_result else input.dtype
+    arguments, inputs = _arguments(call, options, input, target, weight, pos_weight, region)
+    _, reduction, _, *wishes = call.split()
+    dtype = torch.float32 if "float_result" in wishes else input.dtype
     scalar = reduction != "none"
     result = input.new_empty((), dtype=dtype) if scalar else torch.empty_like(input, dtype=dtype)
+    wants_gradient = "gradient" in wishes
     gradient = torch.empty_like(input) if wants_gradient else input.new_empty((0,))
-    samples = input.shape[0] if reduction == "sample_mean" and input.ndim >= 2 else 1
-    sums = input.new_zeros((3 * samples + 1,), dtype=torch.float64)
+    sums = input.new_zeros((_ops.sums_length(input, reduction),), dtype=torch.float64)
     arguments |= {
-        "normalizer": _NORMALIZERS.index(normalizer),
-        "given_number": given_number,
         "given_normalizer": _plain(given_normalizer),
         "grad_input": _plain(gradient) if wants_gradient else None,
         "result": _plain(result),
-        "wants_sums": wants_sums,
         "sums": sums.data_ptr(),
     }
     inputs["given_normalizer"] = given_normalizer
@@ -176,7 +163,7 @@ def forward(
 
 
 def backward(
-    loss,
+    call,
     options,
     input,
     target,
@@ -185,14 +172,11 @@ def backward(
     region_tensors,
     region_code,
     region_constants,
-    reduction,
     grad_output,
     sums,
 ):
     region = (region_tensors, region_code, region_constants)
-    arguments, inputs = _arguments(
-        loss, options, input, target, weight, pos_weight, region, reduction
-    )
+    arguments, inputs = _arguments(call, options, input, target, weight, pos_weight, region)
     gradient = torch.empty_like(input)
     arguments |= {
         "grad_output": _plain(grad_output),
