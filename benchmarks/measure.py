@@ -51,6 +51,11 @@ class Samples:
         return statistics.median(self.kept)
 
     @property
+    def shared(self) -> float:
+        """The fraction of all samples during which something else had the core."""
+        return len(self.disturbed) / (len(self.undisturbed) + len(self.disturbed))
+
+    @property
     def spread(self) -> float:
         """Median over minimum: 1 on a machine that does nothing else."""
         return self.median / self.minimum

@@ -12,9 +12,10 @@ from .measure import Samples
 from .providers import COMPILED, EAGER, FUSED, STREAM
 
 OUTPUT = Path("bench-output")
-# A row is marked when the bound's median is this far above its minimum, or when the bound itself is
-# this much slower than in the best row of the same run.
-NOISY, SLOW = 1.15, 1.4
+# A row is marked when the bound's median is this far above its minimum, when the bound itself is
+# this much slower than in the best row of the same run, or when this fraction of the bound's samples
+# had to share the core: a machine that is busy throughout has even minima, and all are too high.
+NOISY, SLOW, SHARED = 1.15, 1.4, 0.1
 CACHED = 1 << 22  # bytes; smaller cases do not go to memory
 COLOURS = {FUSED: "#1b7837", EAGER: "#b2182b", COMPILED: "#e08214", STREAM: "#878787"}
 
@@ -54,6 +55,7 @@ def disturbed(results: list[Result]) -> list[Result]:
         r
         for r in results
         if r.samples[STREAM].spread > NOISY
+        or r.samples[STREAM].shared > SHARED
         or (r.bytes > CACHED and best > SLOW * r.bytes / r.best(STREAM))
     ]
 
@@ -93,11 +95,12 @@ def _legend(results: list[Result]) -> list[str]:
     ]
     noisy = disturbed(results)
     if noisy:
-        lines.append(
+        lines += [
             f"INTERFERENCE: something else used the machine in {len(noisy)} of {len(results)} rows"
-            f" (noisy): the plain stream's median is > {NOISY:g}x its minimum, or it is > {SLOW:g}x"
-            " slower than in the best row."
-        )
+            f" (noisy). The plain stream's median is > {NOISY:g}x its minimum, or > {SHARED:.0%} of its"
+            f" samples shared the core, or it is > {SLOW:g}x slower than in the best row.",
+            "Times of such rows are too long, most where memory is the limit: do not quote ratios.",
+        ]
     return lines
 
 
