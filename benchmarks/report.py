@@ -13,8 +13,8 @@ from .providers import COMPILED, EAGER, FUSED, STREAM
 
 OUTPUT = Path("bench-output")
 # A row is marked when the bound's median is this far above its minimum, when the bound itself is
-# this much slower than in the best row of the same run, or when this fraction of the bound's samples
-# had to share the core: a machine that is busy throughout has even minima, and all are too high.
+# this much slower than in the best row of the same run, or when this fraction of the bound's
+# samples shared the core: a machine that is busy throughout has even minima, all of them too high.
 NOISY, SLOW, SHARED = 1.15, 1.4, 0.1
 CACHED = 1 << 22  # bytes; smaller cases do not go to memory
 COLOURS = {FUSED: "#1b7837", EAGER: "#b2182b", COMPILED: "#e08214", STREAM: "#878787"}
@@ -97,8 +97,8 @@ def _legend(results: list[Result]) -> list[str]:
     if noisy:
         lines += [
             f"INTERFERENCE: something else used the machine in {len(noisy)} of {len(results)} rows"
-            f" (noisy). The plain stream's median is > {NOISY:g}x its minimum, or > {SHARED:.0%} of its"
-            f" samples shared the core, or it is > {SLOW:g}x slower than in the best row.",
+            f" (noisy). The plain stream's median is > {NOISY:g}x its minimum, or > {SHARED:.0%}"
+            f" of its samples shared the core, or it is > {SLOW:g}x slower than in the best row.",
             "Times of such rows are too long, most where memory is the limit: do not quote ratios.",
         ]
     return lines
