@@ -49,23 +49,47 @@ inline Axes memory_order(const TensorView& tensor, int pinned) {
   return axes;
 }
 
-// The strides that torch.empty_like gives: the tensor's own where it is dense without overlap, in
-// its memory order, else contiguous.
-inline void preserved_strides(const TensorView& tensor, int64_t* strides) {
-  const Axes axes = memory_order(tensor, 0);
-  bool dense = true;
+// Whether the tensor's elements fill a piece of memory, each once.
+inline bool is_dense(const TensorView& tensor) {
+  const std::vector<int> axes = memory_order(tensor, 0);
   int64_t expected = 1;
-  for (const int* axis = axes.end(); axis-- != axes.begin();) {
-    strides[*axis] = tensor.stride[*axis];
-    if (tensor.size[*axis] == 1) continue;
-    dense = dense && tensor.stride[*axis] == expected;
+  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
+    if (tensor.size[*axis] < 2) continue;
+    if (tensor.stride[*axis] != expected) return false;
     expected *= tensor.size[*axis];
   }
-  if (dense && expected != 0) return;
-  expected = 1;
-  for (int axis = tensor.rank - 1; axis >= 0; --axis) {
-    strides[axis] = expected;
-    expected *= std::max<int64_t>(tensor.size[axis], 1);
+  return true;
+}
+
+// The strides that torch.empty_like gives: the tensor's own where it is dense, else dense ones in
+// its memory order. The order of equal and zero strides is that of torch's infer_dense_strides,
+// because a compiled graph relies on the strides that torch foretells.
+inline void preserved_strides(const TensorView& tensor, int64_t* strides) {
+  std::copy_n(tensor.stride, tensor.rank, strides);
+  if (is_dense(tensor)) return;
+  const auto comes_after = [&](int a, int b) {  // in memory: 1 yes, -1 no, 0 either way
+    const int64_t left = tensor.stride[a], right = tensor.stride[b];
+    if (left == 0 || right == 0) return 0;
+    if (left != right) return left > right ? 1 : -1;
+    return tensor.size[a] > tensor.size[b] ? 1 : 0;
+  };
+  int axes[TensorView::kMaxDims];  // innermost first
+  for (int i = 0; i < tensor.rank; ++i) {
+    axes[i] = tensor.rank - 1 - i;
+    int moving = i;
+    for (int other = i - 1; other >= 0; --other) {
+      const int order = comes_after(axes[other], axes[moving]);
+      if (order < 0) break;
+      if (order > 0) {
+        std::swap(axes[other], axes[moving]);
+        moving = other;
+      }
+    }
+  }
+  int64_t expected = 1;
+  for (int i = 0; i < tensor.rank; ++i) {
+    strides[axes[i]] = expected;
+    expected *= std::max<int64_t>(tensor.size[axes[i]], 1);
   }
 }
 
