@@ -7,7 +7,7 @@
 
 The forward pass also writes the gradient where that is exact (scalar loss, float32 or float64).
 The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
-change. A second backward (``retain_graph=True``) recomputes it from the inputs.
+change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
 ``create_graph=True`` goes through the reference, so any order of derivative works.
 """
 
@@ -38,7 +38,7 @@ class ElementwiseLoss(torch.autograd.Function):
             call, options, input, *tensors, region_tensors, *program[:2], divisor
         )
         ctx.call = call, options, program, region, divisor
-        ctx.gradient = gradient if gradient.numel() else None
+        ctx.gradient = gradient
         ctx.save_for_backward(input, sums, *tensors, *region_tensors)
         if not returns_sums:
             return loss
@@ -47,14 +47,18 @@ class ElementwiseLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output, *_):
-        gradient = ctx.gradient
-        if torch.is_grad_enabled():
+        call, options, program, _, divisor = ctx.call
+        if torch.is_grad_enabled() or _transforms.batch_backward():
             gradient = _differentiable_gradient(ctx, grad_output)
-        elif gradient is not None:
-            ctx.gradient = None
+        elif call.endswith(" gradient"):
+            gradient, ctx.gradient = ctx.gradient, None
+            if gradient is None:  # given away before: once more, to the same bits
+                input, _, *tensors = ctx.saved_tensors
+                _, gradient, _ = _ops.elementwise_forward(
+                    call, options, input, *tensors[:3], tensors[3:], *program[:2], divisor
+                )
             _ops.scale_gradient_(gradient, grad_output)
         else:
-            call, options, program, _, _ = ctx.call
             input, sums, *tensors = ctx.saved_tensors
             gradient = _ops.elementwise_backward(
                 call, options, input, *tensors[:3], tensors[3:], *program[:2], grad_output, sums
@@ -177,27 +181,30 @@ def _call(name, options, input, reduction, normalizer, return_stats) -> tuple[st
 
 
 def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output, for derivatives of higher order."""
+    """The gradient as a function of input and grad_output: for derivatives of higher order, and
+    for a backward pass under vmap, where the kernels cannot go."""
     call, options, _, region, divisor = ctx.call
-    name, reduction, kind, *_ = call.split()
+    name, reduction, kind, *wishes = call.split()
     input, _, target, weight, pos_weight = ctx.saved_tensors[:5]
     normalizer = kind
     if kind == "given":
         normalizer = divisor
         if divisor is None:
             *options, normalizer = options
-    loss = reference.elementwise(
-        name,
-        tuple(options),
-        input,
-        target,
-        weight,
-        pos_weight,
-        region,
-        reduction,
-        normalizer if reduction in ("mean", "sample_mean") else None,
-    )
-    return torch.autograd.grad(loss, input, grad_output, create_graph=True)[0]
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        loss = reference.elementwise(
+            name,
+            tuple(options),
+            input.float() if "float_result" in wishes else input,
+            target,
+            weight,
+            pos_weight,
+            region,
+            reduction,
+            normalizer if reduction in ("mean", "sample_mean") else None,
+        )
+    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
 
 
 def _viewed(tensor: Tensor | None, input: Tensor) -> Tensor | None:
