@@ -84,7 +84,7 @@ __device__ __forceinline__ double finish_sample(const ElementwiseCall& call, int
 }
 
 // Run by one block when all partial sums are there.
-__device__ __noinline__ void finish(const ElementwiseCall& call) {
+inline __device__ __noinline__ void finish(const ElementwiseCall& call) {
   const ElementwiseParams& p = call.params;
   const SumsLayout layout{p.extents.samples};
   double counts[2] = {0, 0};  // selected elements, samples that have one
