@@ -51,12 +51,13 @@ inline Axes memory_order(const TensorView& tensor, int pinned) {
 
 // Whether the tensor's elements fill a piece of memory, each once.
 inline bool is_dense(const TensorView& tensor) {
-  const std::vector<int> axes = memory_order(tensor, 0);
+  const Axes axes = memory_order(tensor, 0);
   int64_t expected = 1;
-  for (auto axis = axes.rbegin(); axis != axes.rend(); ++axis) {
-    if (tensor.size[*axis] < 2) continue;
-    if (tensor.stride[*axis] != expected) return false;
-    expected *= tensor.size[*axis];
+  for (int i = axes.count - 1; i >= 0; --i) {
+    const int axis = axes.axis[i];
+    if (tensor.size[axis] < 2) continue;
+    if (tensor.stride[axis] != expected) return false;
+    expected *= tensor.size[axis];
   }
   return true;
 }
