@@ -28,7 +28,7 @@ struct View {
   FL_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
-struct ElementwiseCall {
+struct KernelCall {
   ElementwiseParams params;
   Pass pass = Pass::kForward;
 
@@ -64,6 +64,6 @@ struct ElementwiseCall {
 // The order of the partial sums.
 enum Partial : int { kTotal, kWeights, kMask, kSelected, kPositions, kPartials };
 
-static_assert(sizeof(ElementwiseCall) <= 4000, "kernel parameters are limited to 4 KiB");
+static_assert(sizeof(KernelCall) <= 4000, "kernel parameters are limited to 4 KiB");
 
 }  // namespace fusedloss::cuda

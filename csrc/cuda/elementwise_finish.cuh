@@ -48,9 +48,8 @@ __device__ __forceinline__ Sums unmasked_sums(const Extents& extents) {
 }
 
 // Step (tid, stride) of adding up the chunks of one sample.
-__device__ __forceinline__ void add_chunks(const ElementwiseCall& call, int64_t sample,
-                                           int64_t first, int64_t stride,
-                                           double (&values)[kPartials]) {
+__device__ __forceinline__ void add_chunks(const KernelCall& call, int64_t sample, int64_t first,
+                                           int64_t stride, double (&values)[kPartials]) {
   const int64_t begin = sample * call.chunks_per_sample();
 #pragma unroll 1
   for (int64_t i = first; i < call.chunks_per_sample(); i += stride) {
@@ -63,7 +62,7 @@ __device__ __forceinline__ void add_chunks(const ElementwiseCall& call, int64_t 
 }
 
 // Writes total and normalizer of a sample; its number of selected elements is returned.
-__device__ __forceinline__ double finish_sample(const ElementwiseCall& call, int64_t sample,
+__device__ __forceinline__ double finish_sample(const KernelCall& call, int64_t sample,
                                                 const double (&values)[kPartials]) {
   const ElementwiseParams& p = call.params;
   Sums sums;
@@ -84,7 +83,7 @@ __device__ __forceinline__ double finish_sample(const ElementwiseCall& call, int
 }
 
 // Run by one block when all partial sums are there.
-inline __device__ __noinline__ void finish(const ElementwiseCall& call) {
+inline __device__ __noinline__ void finish(const KernelCall& call) {
   const ElementwiseParams& p = call.params;
   const SumsLayout layout{p.extents.samples};
   double counts[2] = {0, 0};  // selected elements, samples that have one
@@ -118,7 +117,7 @@ inline __device__ __noinline__ void finish(const ElementwiseCall& call) {
 
 // What the derivatives of a sample are multiplied by, besides mask and weight. 0: the gradient is
 // 0.
-__device__ __forceinline__ double scale_of_sample(const ElementwiseCall& call, int64_t sample) {
+__device__ __forceinline__ double scale_of_sample(const KernelCall& call, int64_t sample) {
   const ElementwiseParams& p = call.params;
   const SumsLayout layout{p.extents.samples};
   if (call.pass == Pass::kBackward) {
@@ -137,7 +136,7 @@ __device__ __forceinline__ double scale_of_sample(const ElementwiseCall& call, i
 // `Block` has its `Tally` (of the first kSums partial sums) and visit(row, first slot, sums_only,
 // tally) for one chunk.
 template <class Block>
-__device__ __forceinline__ void run_chunks(const Block& block, const ElementwiseCall& call,
+__device__ __forceinline__ void run_chunks(const Block& block, const KernelCall& call,
                                            bool sums_only) {
 #pragma unroll 1
   for (int64_t chunk = blockIdx.x; chunk < call.chunks; chunk += gridDim.x) {
@@ -160,7 +159,7 @@ __device__ __forceinline__ void run_chunks(const Block& block, const Elementwise
 
 // The whole of a kernel. Two phases where a gradient must wait for the sums of mask and weight.
 template <class Block>
-__device__ __forceinline__ void run_phases(const Block& block, const ElementwiseCall& call) {
+__device__ __forceinline__ void run_phases(const Block& block, const KernelCall& call) {
 #pragma unroll 1
   for (int phase = Block::kHasPhases && call.sums_first ? 0 : 1; phase < 2; ++phase) {
     run_chunks(block, call, phase == 0);

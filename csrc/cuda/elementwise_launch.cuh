@@ -38,8 +38,7 @@ struct NamedLoss {
 };
 
 template <class Kernel, class Loss>
-void launch_call(Kernel kernel, ElementwiseCall call, const Loss& loss,
-                 const LaunchContext& context) {
+void launch_call(Kernel kernel, KernelCall call, const Loss& loss, const LaunchContext& context) {
   if (call.pass == Pass::kBackward && call.chunks == 0) return;
   call.tickets = static_cast<unsigned*>(context.workspace);
   call.partials =
@@ -59,8 +58,7 @@ void launch_call(Kernel kernel, ElementwiseCall call, const Loss& loss,
 
 // Defined in elementwise_strided.cu, for float and double arithmetic.
 template <class T>
-void launch_strided(const NamedLoss& loss, const ElementwiseCall& call,
-                    const LaunchContext& context);
+void launch_strided(const NamedLoss& loss, const KernelCall& call, const LaunchContext& context);
 
 template <class T, bool kBackward>
 void launch_elementwise(const NamedLoss& named, const ElementwiseParams& params,
@@ -68,7 +66,7 @@ void launch_elementwise(const NamedLoss& named, const ElementwiseParams& params,
   const Pass forward = params.grad_input ? Pass::kForwardGradient : Pass::kForward;
   const Pass pass = kBackward ? Pass::kBackward : forward;
   const ElementwisePlan plan = plan_elementwise(params, pass);
-  const ElementwiseCall& call = plan.call;
+  const KernelCall& call = plan.call;
   if (!plan.vector) {
     return computes_in_double(params) ? launch_strided<double>(named, call, context)
                                       : launch_strided<float>(named, call, context);

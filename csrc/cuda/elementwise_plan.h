@@ -18,7 +18,7 @@ namespace fusedloss::cuda {
 
 struct ElementwisePlan {
   bool vector = false;
-  ElementwiseCall call;
+  KernelCall call;
 };
 
 inline bool computes_in_double(const ElementwiseParams& p) {
@@ -233,7 +233,7 @@ class ElementwisePlanner {
   const ElementwiseParams& p_;
   const Extents& extents_;
   const int64_t lanes_;
-  ElementwiseCall call_;
+  KernelCall call_;
 };
 
 inline ElementwisePlan plan_elementwise(const ElementwiseParams& params, Pass pass) {

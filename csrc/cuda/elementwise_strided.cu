@@ -5,16 +5,14 @@
 namespace fusedloss::cuda {
 
 template <class T>
-void launch_strided(const NamedLoss& named, const ElementwiseCall& call,
-                    const LaunchContext& context) {
+void launch_strided(const NamedLoss& named, const KernelCall& call, const LaunchContext& context) {
   named.visit([&](const auto& loss) {
     launch_call(elementwise_strided<std::decay_t<decltype(loss)>, T>, call, loss, context);
   });
 }
 
-template void launch_strided<float>(const NamedLoss&, const ElementwiseCall&, const LaunchContext&);
-template void launch_strided<double>(const NamedLoss&, const ElementwiseCall&,
-                                     const LaunchContext&);
+template void launch_strided<float>(const NamedLoss&, const KernelCall&, const LaunchContext&);
+template void launch_strided<double>(const NamedLoss&, const KernelCall&, const LaunchContext&);
 
 size_t elementwise_workspace_bytes(const ElementwiseParams& params) {
   return workspace_bytes(params);

@@ -74,7 +74,7 @@ class StridedBlock {
   static constexpr int kSums = kPartials;
   using Tally = cuda::Tally<O, kSums>;
 
-  __device__ StridedBlock(const ElementwiseCall& call, const Loss& loss)
+  __device__ StridedBlock(const KernelCall& call, const Loss& loss)
       : call_(call), p_(call.params), loss_(loss) {}
 
   __device__ __forceinline__ void visit(int64_t row, int64_t first, bool sums_only,
@@ -149,7 +149,7 @@ class StridedBlock {
     store_number(operand.data, operand.dtype, coordinates.offset(operand), value);
   }
 
-  const ElementwiseCall& call_;
+  const KernelCall& call_;
   const ElementwiseParams& p_;
   const Loss& loss_;
 };
@@ -157,7 +157,7 @@ class StridedBlock {
 // T is the type of the arithmetic.
 template <class Loss, class T>
 __global__ void __launch_bounds__(kThreads, 2)
-    elementwise_strided(const __grid_constant__ ElementwiseCall call,
+    elementwise_strided(const __grid_constant__ KernelCall call,
                         const __grid_constant__ Loss loss) {
   run_phases(StridedBlock<Loss, T>(call, loss), call);
 }

@@ -63,7 +63,7 @@ __device__ __forceinline__ Pack<O, kLanes> load_view(const View& view, const Slo
 // What a region program reads at a slot.
 template <class O, int kLanes>
 struct SlotSource {
-  const ElementwiseCall& call;
+  const KernelCall& call;
   const Slot& slot;
   const Pack<O, kLanes>& target_values;
 
@@ -104,7 +104,7 @@ class VectorBlock {
   static constexpr int kPartWords = 4 / kParts;
   using Values = Pack<O, kWidth>;
 
-  __device__ VectorBlock(const ElementwiseCall& call, const Loss& loss)
+  __device__ VectorBlock(const KernelCall& call, const Loss& loss)
       : call_(call), p_(call.params), loss_(loss) {}
 
   __device__ __forceinline__ void visit(int64_t row, int64_t first, bool sums_only,
@@ -312,15 +312,14 @@ class VectorBlock {
     store_span(static_cast<T*>(operand.data) + index, bit_cast<Pack<T, kLanes>>(words), span);
   }
 
-  const ElementwiseCall& call_;
+  const KernelCall& call_;
   const ElementwiseParams& p_;
   const Loss& loss_;
 };
 
 template <class Loss, class T, bool kBackward, bool kMasked>
 __global__ void __launch_bounds__(kThreads, 2)
-    elementwise_vector(const __grid_constant__ ElementwiseCall call,
-                       const __grid_constant__ Loss loss) {
+    elementwise_vector(const __grid_constant__ KernelCall call, const __grid_constant__ Loss loss) {
   run_phases(VectorBlock<Loss, T, kBackward, kMasked>(call, loss), call);
 }
 

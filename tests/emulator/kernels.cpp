@@ -6,7 +6,7 @@
 namespace fusedloss::cuda {
 
 template <>
-void launch_strided<float>(const NamedLoss& named, const ElementwiseCall& call,
+void launch_strided<float>(const NamedLoss& named, const KernelCall& call,
                            const LaunchContext& context) {
   launch_call(elementwise_strided<MseLoss, float>, call, MseLoss(named.options), context);
 }
