@@ -53,43 +53,20 @@ def sums_length(input: Tensor, reduction: str) -> int:
 
 
 @torch.library.register_fake("fusedloss::elementwise_forward")
-def _(
-    call,
-    options,
-    input,
-    target,
-    weight,
-    pos_weight,
-    region_tensors,
-    region_code,
-    region_constants,
-    given_normalizer,
-):
-    _, reduction, _, *wishes = call.split()
-    dtype = torch.float32 if "float_result" in wishes else input.dtype
+def _(call, numbers, input, target, others, region):
+    _, reduction, _, *flags = call.split()
+    dtype = torch.float32 if "float_result" in flags else input.dtype
     if reduction == "none":
         loss = torch.empty_like(input, dtype=dtype)
     else:
         loss = input.new_empty((), dtype=dtype)
-    gradient = torch.empty_like(input) if "gradient" in wishes else input.new_empty((0,))
+    gradient = torch.empty_like(input) if "gradient" in flags else input.new_empty((0,))
     sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
     return loss, gradient, sums
 
 
 @torch.library.register_fake("fusedloss::elementwise_backward")
-def _(
-    call,
-    options,
-    input,
-    target,
-    weight,
-    pos_weight,
-    region_tensors,
-    region_code,
-    region_constants,
-    grad_output,
-    sums,
-):
+def _(call, numbers, input, target, others, region, grad_output, sums):
     return torch.empty_like(input)
 
 

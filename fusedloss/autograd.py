@@ -25,21 +25,20 @@ _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
 class ElementwiseLoss(torch.autograd.Function):
-    """The loss of the op's arguments, or with `returns_sums` (loss, sums); a gradient for `input`.
+    """The loss of an op's arguments, or with `returns_sums` (loss, sums); a gradient for `input`.
 
-    `region` is the expression behind `program`, over the same tensors. Only `input` is an input to
-    autograd: nothing else requires grad here.
+    Only `input` is an input to autograd, since nothing else requires grad here. `rest` are the
+    arguments of the reference but for input and target.
     """
 
     @staticmethod
-    def forward(ctx, input, call, options, others, program, region, returns_sums):
-        tensors, region_tensors, divisor = others
-        loss, gradient, sums = _ops.elementwise_forward(
-            call, options, input, *tensors, region_tensors, *program[:2], divisor
-        )
-        ctx.call = call, options, program, region, divisor
-        ctx.gradient = gradient
-        ctx.save_for_backward(input, sums, *tensors, *region_tensors)
+    def forward(ctx, input, arguments):
+        call, numbers, target, others, code, rest, returns_sums = arguments
+        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
+        ctx.call = call, numbers, code
+        ctx.rest = rest
+        ctx.gradient = gradient if gradient.numel() else None
+        ctx.save_for_backward(input, sums, target, *others)
         if not returns_sums:
             return loss
         ctx.mark_non_differentiable(sums)
@@ -47,23 +46,20 @@ class ElementwiseLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output, *_):
-        call, options, program, _, divisor = ctx.call
-        if torch.is_grad_enabled() or _transforms.batch_backward():
-            gradient = _differentiable_gradient(ctx, grad_output)
-        elif call.endswith(" gradient"):
-            gradient, ctx.gradient = ctx.gradient, None
-            if gradient is None:  # given away before: once more, to the same bits
-                input, _, *tensors = ctx.saved_tensors
-                _, gradient, _ = _ops.elementwise_forward(
-                    call, options, input, *tensors[:3], tensors[3:], *program[:2], divisor
-                )
+        if torch.is_grad_enabled():
+            input, _, target, *_ = ctx.saved_tensors
+            return _differentiable_gradient(input, target, ctx.rest, grad_output), None
+        gradient = ctx.gradient
+        if gradient is not None:
+            ctx.gradient = None
             _ops.scale_gradient_(gradient, grad_output)
-        else:
-            input, sums, *tensors = ctx.saved_tensors
-            gradient = _ops.elementwise_backward(
-                call, options, input, *tensors[:3], tensors[3:], *program[:2], grad_output, sums
-            )
-        return gradient, None, None, None, None, None, None
+            return gradient, None
+        call, numbers, code = ctx.call
+        input, sums, target, *others = ctx.saved_tensors
+        gradient = _ops.elementwise_backward(
+            call, numbers, input, target, others, code, grad_output, sums
+        )
+        return gradient, None
 
 
 class CompiledElementwise(torch.autograd.Function):
@@ -71,44 +67,29 @@ class CompiledElementwise(torch.autograd.Function):
     `grad_output` is left to the compiler, which fuses it with what comes next."""
 
     @staticmethod
-    def forward(
-        ctx, input, call, options, code, constants, target, weight, pos_weight, divisor, *region
-    ):
-        loss, gradient, sums = _ops.elementwise_forward(
-            call, options, input, target, weight, pos_weight, region, code, constants, divisor
-        )
-        ctx.holds_gradient = call.endswith(" gradient")
-        if ctx.holds_gradient:
+    def forward(ctx, input, call, numbers, code, target, *others):
+        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
+        ctx.call = call, numbers, code
+        ctx.others = len(others)
+        if _holds_gradient(call):
             ctx.save_for_backward(gradient)
         else:
-            ctx.call = call, options, code, constants
-            ctx.save_for_backward(input, sums, target, weight, pos_weight, *region)
-        ctx.inputs = 9 + len(region)
+            ctx.save_for_backward(input, sums, target, *others)
         ctx.mark_non_differentiable(sums)
         return loss, sums
 
     @staticmethod
     def backward(ctx, grad_output, _):
-        if ctx.holds_gradient:
+        call, numbers, code = ctx.call
+        if _holds_gradient(call):
             (gradient,) = ctx.saved_tensors
             gradient = torch.where(gradient == 0, gradient, gradient * grad_output)
         else:
-            call, options, code, constants = ctx.call
-            input, sums, target, weight, pos_weight, *region = ctx.saved_tensors
+            input, sums, target, *others = ctx.saved_tensors
             gradient = _ops.elementwise_backward(
-                call,
-                options,
-                input,
-                target,
-                weight,
-                pos_weight,
-                region,
-                code,
-                constants,
-                grad_output,
-                sums,
+                call, numbers, input, target, others, code, grad_output, sums
             )
-        return (gradient,) + (None,) * ctx.inputs
+        return (gradient, None, None, None, None) + (None,) * ctx.others
 
 
 def elementwise(
@@ -132,87 +113,74 @@ def elementwise(
             normalizer,
             return_stats,
         )
-    tensors = target, _viewed(weight, input), pos_weight
-    region_tensors = [_viewed(tensor, input) for tensor in program.tensors]
-    call, numbers = _call(name, options, input, reduction, normalizer, return_stats)
-    if divisor is not None and divisor.device != input.device:
-        divisor = divisor.to(input.device)
-    if not (input.requires_grad and torch.is_grad_enabled()):
-        loss, _, sums = _ops.elementwise_forward(
-            call, numbers, input, *tensors, region_tensors, *program[:2], divisor
-        )
-        result = loss, sums
-    else:
-        if reduction != "none" and input.dtype in _WIDE:
-            call += " gradient"
-        if torch.compiler.is_compiling():
-            result = CompiledElementwise.apply(
-                input, call, numbers, *program[:2], *tensors, divisor, *region_tensors
-            )
-        else:
-            others = tensors, region_tensors, divisor
-            result = ElementwiseLoss.apply(
-                input, call, numbers, others, program, region, return_stats
-            )
-            if not return_stats:
-                return result
-    if not return_stats:
-        return result[0]
-    dtype = reference.compute_dtype(input, *tensors, *region_tensors)
-    return result[0], _stats(result[1], dtype, reduction)
-
-
-def _call(name, options, input, reduction, normalizer, return_stats) -> tuple[str, tuple]:
-    """What an op is told in words and numbers; csrc/core/elementwise_problem.h reads it."""
+    code, constants, masks = program
+    numbers = constants + options
     if normalizer is None:
         kind = reference.default_normalizer(name)
     elif isinstance(normalizer, str):
         kind = normalizer
     else:
         kind = "given"
-        if not isinstance(normalizer, Tensor):
-            options = (*options, float(normalizer))
+        if divisor is None:
+            numbers += (float(normalizer),)
     call = f"{name} {reduction} {kind}"
+    others = []
+    if weight is not None:
+        call += " weight"
+        others.append(_viewed(weight, input))
+    if pos_weight is not None:
+        call += " pos_weight"
+        others.append(_on_device(pos_weight, input))
+    if divisor is not None:
+        call += " normalizer"
+        others.append(_on_device(divisor, input))
+    for mask in masks:
+        others.append(_viewed(mask, input))
     if return_stats:
         call += " sums"
     if input.dtype not in _WIDE and torch.is_autocast_enabled(input.device.type):
         call += " float_result"
-    return call, options
+    if input.requires_grad and torch.is_grad_enabled():
+        if reduction != "none" and input.dtype in _WIDE:
+            call += " gradient"
+        if torch.compiler.is_compiling():
+            loss, sums = CompiledElementwise.apply(input, call, numbers, code, target, *others)
+        else:
+            rest = name, options, weight, pos_weight, region, reduction, normalizer
+            result = ElementwiseLoss.apply(
+                input, (call, numbers, target, others, code, rest, return_stats)
+            )
+            if not return_stats:
+                return result
+            loss, sums = result
+    else:
+        loss, _, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
+    if not return_stats:
+        return loss
+    dtype = reference.compute_dtype(input, target, weight, pos_weight, *masks)
+    return loss, _stats(sums, dtype, reduction)
 
 
-def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output: for derivatives of higher order, and
-    for a backward pass under vmap, where the kernels cannot go."""
-    call, options, _, region, divisor = ctx.call
-    name, reduction, kind, *wishes = call.split()
-    input, _, target, weight, pos_weight = ctx.saved_tensors[:5]
-    normalizer = kind
-    if kind == "given":
-        normalizer = divisor
-        if divisor is None:
-            *options, normalizer = options
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        loss = reference.elementwise(
-            name,
-            tuple(options),
-            input.float() if "float_result" in wishes else input,
-            target,
-            weight,
-            pos_weight,
-            region,
-            reduction,
-            normalizer if reduction in ("mean", "sample_mean") else None,
-        )
-    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
+def _holds_gradient(call: str) -> bool:
+    return call.endswith(" gradient")
 
 
-def _viewed(tensor: Tensor | None, input: Tensor) -> Tensor | None:
+def _differentiable_gradient(input, target, rest, grad_output: Tensor) -> Tensor:
+    """The gradient as a function of input and grad_output, for derivatives of higher order."""
+    name, options, *operands = rest
+    loss = reference.elementwise(name, options, input, target, *operands)
+    return torch.autograd.grad(loss, input, grad_output, create_graph=True)[0]
+
+
+def _viewed(tensor: Tensor, input: Tensor) -> Tensor:
     """A mask or weight with `input`'s dims and device; free where it has them already."""
-    if tensor is None:
-        return None
     if tensor.ndim != input.ndim:
         tensor = broadcast_view(tensor, input.ndim)
+    return _on_device(tensor, input)
+
+
+def _on_device(tensor: Tensor, input: Tensor) -> Tensor:
+    """A tensor without dims may stand on the CPU beside an input that does not."""
     return tensor if tensor.device == input.device else tensor.to(input.device)
 
 

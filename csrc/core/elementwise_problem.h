@@ -8,6 +8,11 @@
 //     gradient      the forward pass also writes the gradient for grad_output = 1
 //     sums          total, normalizer and selected are asked for whatever the reduction
 //     float_result  the loss is float32 although the input is 16-bit (autocast)
+//     weight, pos_weight, normalizer       these tensors are there
+//
+// The tensors beside input and target come as one list: weight, pos_weight, normalizer, as far as
+// they are there, then the region's. The numbers come as one list too: the region's constants, the
+// loss's options, and the normalizer where it is a given number.
 #pragma once
 
 #include <sstream>
@@ -24,6 +29,7 @@ struct ElementwiseCall {
   Reduction reduction = Reduction::kMean;
   Normalizer normalizer = Normalizer::kWeights;
   bool wants_gradient = false, wants_sums = false, float_result = false;
+  bool has_weight = false, has_pos_weight = false, has_normalizer = false;
 };
 
 template <class Enum, size_t kCount>
@@ -38,7 +44,8 @@ inline ElementwiseCall parse_call(const std::string& line) {
   static constexpr const char* kReductions[] = {"none", "sum", "mean", "sample_mean"};
   static constexpr const char* kNormalizers[] = {"weights", "selected", "positions", "all",
                                                  "given"};
-  static constexpr const char* kWishes[] = {"gradient", "sums", "float_result"};
+  static constexpr const char* kFlags[] = {"gradient", "sums",       "float_result",
+                                           "weight",   "pos_weight", "normalizer"};
   ElementwiseCall call;
   size_t begin = 0;
   for (int position = 0; begin < line.size(); ++position) {
@@ -52,21 +59,23 @@ inline ElementwiseCall parse_call(const std::string& line) {
     } else if (position == 2) {
       call.normalizer = parse_word<Normalizer>(word, kNormalizers, "normalizer");
     } else {
-      const int wish = parse_word<int>(word, kWishes, "wish");
-      (wish == 0 ? call.wants_gradient : wish == 1 ? call.wants_sums : call.float_result) = true;
+      bool* const flags[] = {&call.wants_gradient, &call.wants_sums,     &call.float_result,
+                             &call.has_weight,     &call.has_pos_weight, &call.has_normalizer};
+      *flags[parse_word<int>(word, kFlags, "flag")] = true;
     }
   }
   return call;
 }
 
-// The code of fusedloss/regions.py: four integers per instruction, see regions/program.h.
-inline void parse_region(const std::vector<int64_t>& code, const std::vector<double>& constants,
-                         size_t tensors, Program* program) {
-  if (code.size() > 4 * Program::kMaxLength || tensors > Program::kMaxTensors) {
+// The code of fusedloss/regions.py: four integers per instruction, see regions/program.h. Returns
+// how many of `numbers` it uses.
+inline size_t parse_region(const std::vector<int64_t>& code, const std::vector<double>& numbers,
+                           Program* program) {
+  if (code.size() > 4 * Program::kMaxLength) {
     throw std::invalid_argument("fusedloss: this region is longer than a program may be");
   }
+  size_t constants = 0;
   program->length = static_cast<int>(code.size() / 4);
-  program->tensors = static_cast<int>(tensors);
   for (int i = 0; i < program->length; ++i) {
     const int64_t* word = &code[4 * i];
     Instruction& instruction = program->instruction[i];
@@ -79,36 +88,46 @@ inline void parse_region(const std::vector<int64_t>& code, const std::vector<dou
       if (instruction.domain == CompareDomain::kInt64) {
         instruction.integer_constant = word[3];
       } else {
-        instruction.constant = constants.at(word[3]);
+        instruction.constant = numbers.at(word[3]);
+        ++constants;
       }
     }
   }
+  return constants;
 }
 
 // The tensors of a call; those that it does not have stay empty.
 struct ElementwiseTensors {
-  TensorView input, target, weight, pos_weight, given_normalizer, grad_output, grad_input, loss;
-  const TensorView* region = nullptr;  // as many as the program says
+  TensorView input, target, grad_output, grad_input, loss;
+  int count = 0;
+  TensorView others[Program::kMaxTensors + 3];  // weight, pos_weight, normalizer, the region's
 };
 
-// `params->region` has been parsed; fills in the rest but `sums` and `given_number`.
-inline void lay_out(const ElementwiseCall& call, const ElementwiseTensors& tensors,
-                    ElementwiseParams* params) {
+// Fills `params` but for `sums`; returns the loss's options.
+inline const double* lay_out(const ElementwiseCall& call, const ElementwiseTensors& tensors,
+                             const std::vector<int64_t>& region_code,
+                             const std::vector<double>& numbers, ElementwiseParams* params) {
   params->reduction = call.reduction;
   params->normalizer = call.normalizer;
   params->wants_sums = call.wants_sums;
-
   Program& region = params->region;
+  const double* options = numbers.data() + parse_region(region_code, numbers, &region);
+  if (call.normalizer == Normalizer::kGiven && !call.has_normalizer) {
+    params->given_number = numbers.back();
+  }
+
   ProblemBuilder builder(tensors.input);
   builder.add(&params->input, tensors.input);
   builder.add(&params->target, tensors.target);
-  builder.add(&params->weight, tensors.weight);
-  builder.add(&params->pos_weight, tensors.pos_weight);
-  builder.add(&params->given_normalizer, tensors.given_normalizer);
   builder.add(&params->grad_output, tensors.grad_output);
   builder.add(&params->grad_input, tensors.grad_input);
   builder.add(&params->loss, tensors.loss);
-  for (int i = 0; i < region.tensors; ++i) builder.add(&region.tensor[i], tensors.region[i]);
+  const TensorView* other = tensors.others;
+  if (call.has_weight) builder.add(&params->weight, *other++);
+  if (call.has_pos_weight) builder.add(&params->pos_weight, *other++);
+  if (call.has_normalizer) builder.add(&params->given_normalizer, *other++);
+  region.tensors = static_cast<int>(tensors.others + tensors.count - other);
+  for (int i = 0; i < region.tensors; ++i) builder.add(&region.tensor[i], other[i]);
   builder.build({.keep_samples = call.reduction == Reduction::kSampleMean,
                  .keep_channels = call.normalizer == Normalizer::kPositions},
                 &params->extents);
@@ -122,6 +141,7 @@ inline void lay_out(const ElementwiseCall& call, const ElementwiseTensors& tenso
       region.is_positional = false;
     }
   }
+  return options;
 }
 
 }  // namespace fusedloss

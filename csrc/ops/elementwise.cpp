@@ -18,45 +18,36 @@
 namespace fusedloss::ops {
 namespace {
 
-// The arguments that both ops share.
+// What both ops are told.
 struct Arguments {
-  std::string call;
-  std::vector<double> options;  // of the loss, then the normalizer's number where one is given
+  std::vector<double> numbers;
   Tensor input, target;
-  std::optional<Tensor> weight, pos_weight;
-  std::vector<Tensor> region_tensors;
-  std::vector<int64_t> region_code;
-  std::vector<double> region_constants;
+  std::vector<Tensor> others;
+  std::vector<int64_t> region;
 };
 
-// Fills `params` with all that `call` and the tensors say.
-void make_params(const Arguments& arguments, const ElementwiseCall& call,
-                 ElementwiseTensors& tensors, ElementwiseParams* params) {
-  TensorView region[Program::kMaxTensors];
-  parse_region(arguments.region_code, arguments.region_constants, arguments.region_tensors.size(),
-               &params->region);
-  for (int i = 0; i < params->region.tensors; ++i) region[i] = view(arguments.region_tensors[i]);
-  tensors.region = region;
+// Adds the arguments' tensors to those that the op made, and fills `params`; returns the options.
+const double* make_params(const ElementwiseCall& call, const Arguments& arguments,
+                          ElementwiseTensors& tensors, ElementwiseParams* params) {
   tensors.input = view(arguments.input);
   tensors.target = view(arguments.target);
-  tensors.weight = view(arguments.weight);
-  tensors.pos_weight = view(arguments.pos_weight);
-  lay_out(call, tensors, params);
+  if (arguments.others.size() > std::size(tensors.others)) {
+    throw std::invalid_argument("fusedloss: this region has more tensors than a program may have");
+  }
+  for (const Tensor& other : arguments.others) tensors.others[tensors.count++] = view(other);
+  return lay_out(call, tensors, arguments.region, arguments.numbers, params);
 }
 
-bool is_double(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() && tensor->scalar_type() == ScalarType::Double;
-}
-
-bool computes_in_double(const Arguments& call) {
-  if (is_double(call.input) || is_double(call.target) || is_double(call.weight) ||
-      is_double(call.pos_weight)) {
-    return true;
+bool computes_in_double(const ElementwiseParams& params) {
+  bool result = false;
+  for (const Operand* operand :
+       {&params.input, &params.target, &params.weight, &params.pos_weight}) {
+    result = result || (*operand && operand->dtype == DType::kDouble);
   }
-  for (const Tensor& tensor : call.region_tensors) {
-    if (is_double(tensor)) return true;
+  for (int i = 0; i < params.region.tensors; ++i) {
+    result = result || params.region.tensor[i].dtype == DType::kDouble;
   }
-  return false;
+  return result;
 }
 
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
@@ -86,16 +77,13 @@ void check(const cpu::NotAProbability& bad, const Tensor& input, const Elementwi
   throw std::invalid_argument(message.str());
 }
 
-std::tuple<Tensor, Tensor, Tensor> elementwise_forward(
-    std::string call_line, std::vector<double> options, Tensor input, Tensor target,
-    std::optional<Tensor> weight, std::optional<Tensor> pos_weight,
-    std::vector<Tensor> region_tensors, std::vector<int64_t> region_code,
-    std::vector<double> region_constants, std::optional<Tensor> given_normalizer) {
-  const ElementwiseCall call = parse_call(call_line);
-  const Arguments arguments{
-      std::move(call_line),      std::move(options),     std::move(input),
-      std::move(target),         std::move(weight),      std::move(pos_weight),
-      std::move(region_tensors), std::move(region_code), std::move(region_constants)};
+std::tuple<Tensor, Tensor, Tensor> elementwise_forward(std::string words,
+                                                       std::vector<double> numbers, Tensor input,
+                                                       Tensor target, std::vector<Tensor> others,
+                                                       std::vector<int64_t> region) {
+  const ElementwiseCall call = parse_call(words);
+  const Arguments arguments{std::move(numbers), std::move(input), std::move(target),
+                            std::move(others), std::move(region)};
   const ScalarType type = arguments.input.scalar_type();
   const ScalarType result_type = call.float_result ? ScalarType::Float : type;
   const bool per_sample = call.reduction == Reduction::kSampleMean && arguments.input.dim() >= 2;
@@ -109,53 +97,39 @@ std::tuple<Tensor, Tensor, Tensor> elementwise_forward(
 
   ElementwiseTensors tensors;
   tensors.loss = view(loss);
-  tensors.given_normalizer = view(given_normalizer);
   if (call.wants_gradient) tensors.grad_input = view(gradient);
   ElementwiseParams params;
-  make_params(arguments, call, tensors, &params);
+  const double* options = make_params(call, arguments, tensors, &params);
   params.sums = static_cast<double*>(sums.mutable_data_ptr());
-  if (call.normalizer == Normalizer::kGiven && !given_normalizer) {
-    params.given_number = arguments.options.back();
-  }
   if (arguments.input.is_cuda()) {
-    cuda_elementwise_forward(call.loss, arguments.options, params, arguments.input);
-  } else if (computes_in_double(arguments)) {
-    check(cpu::elementwise_forward<double>(call.loss.c_str(), arguments.options.data(), params,
-                                           parallel_for),
-          arguments.input, params);
+    cuda_elementwise_forward(call.loss, options, params, arguments.input);
   } else {
-    check(cpu::elementwise_forward<float>(call.loss.c_str(), arguments.options.data(), params,
-                                          parallel_for),
-          arguments.input, params);
+    const auto forward = computes_in_double(params) ? cpu::elementwise_forward<double>
+                                                    : cpu::elementwise_forward<float>;
+    check(forward(call.loss.c_str(), options, params, parallel_for), arguments.input, params);
   }
   return {loss, gradient, sums};
 }
 
-Tensor elementwise_backward(std::string call_line, std::vector<double> options, Tensor input,
-                            Tensor target, std::optional<Tensor> weight,
-                            std::optional<Tensor> pos_weight, std::vector<Tensor> region_tensors,
-                            std::vector<int64_t> region_code, std::vector<double> region_constants,
+Tensor elementwise_backward(std::string words, std::vector<double> numbers, Tensor input,
+                            Tensor target, std::vector<Tensor> others, std::vector<int64_t> region,
                             Tensor grad_output, Tensor sums) {
-  const ElementwiseCall call = parse_call(call_line);
-  const Arguments arguments{
-      std::move(call_line),      std::move(options),     std::move(input),
-      std::move(target),         std::move(weight),      std::move(pos_weight),
-      std::move(region_tensors), std::move(region_code), std::move(region_constants)};
+  const ElementwiseCall call = parse_call(words);
+  const Arguments arguments{std::move(numbers), std::move(input), std::move(target),
+                            std::move(others), std::move(region)};
   Tensor gradient = allocate_like(arguments.input, arguments.input.scalar_type());
   ElementwiseTensors tensors;
   tensors.grad_output = view(grad_output);
   tensors.grad_input = view(gradient);
   ElementwiseParams params;
-  make_params(arguments, call, tensors, &params);
+  const double* options = make_params(call, arguments, tensors, &params);
   params.sums = const_cast<double*>(static_cast<const double*>(sums.const_data_ptr()));
   if (arguments.input.is_cuda()) {
-    cuda_elementwise_backward(call.loss, arguments.options, params, arguments.input);
-  } else if (computes_in_double(arguments)) {
-    cpu::elementwise_backward<double>(call.loss.c_str(), arguments.options.data(), params,
-                                      parallel_for);
+    cuda_elementwise_backward(call.loss, options, params, arguments.input);
   } else {
-    cpu::elementwise_backward<float>(call.loss.c_str(), arguments.options.data(), params,
-                                     parallel_for);
+    const auto backward = computes_in_double(params) ? cpu::elementwise_backward<double>
+                                                     : cpu::elementwise_backward<float>;
+    backward(call.loss.c_str(), options, params, parallel_for);
   }
   return gradient;
 }
@@ -164,14 +138,11 @@ Tensor elementwise_backward(std::string call_line, std::vector<double> options, 
 
 STABLE_TORCH_LIBRARY_FRAGMENT(fusedloss, library) {
   library.def(
-      "elementwise_forward(str call, float[] options, Tensor input, Tensor target, "
-      "Tensor? weight, Tensor? pos_weight, Tensor[] region_tensors, int[] region_code, "
-      "float[] region_constants, Tensor? given_normalizer) -> "
-      "(Tensor loss, Tensor gradient, Tensor sums)");
+      "elementwise_forward(str call, float[] numbers, Tensor input, Tensor target, "
+      "Tensor[] others, int[] region) -> (Tensor loss, Tensor gradient, Tensor sums)");
   library.def(
-      "elementwise_backward(str call, float[] options, Tensor input, Tensor target, "
-      "Tensor? weight, Tensor? pos_weight, Tensor[] region_tensors, int[] region_code, "
-      "float[] region_constants, Tensor grad_output, Tensor sums) -> Tensor");
+      "elementwise_backward(str call, float[] numbers, Tensor input, Tensor target, "
+      "Tensor[] others, int[] region, Tensor grad_output, Tensor sums) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusedloss, CPU, library) {

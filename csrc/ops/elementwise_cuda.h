@@ -10,9 +10,9 @@
 
 namespace fusedloss::ops {
 
-void cuda_elementwise_forward(const std::string& loss, const std::vector<double>& options,
+void cuda_elementwise_forward(const std::string& loss, const double* options,
                               const ElementwiseParams& params, const Tensor& input);
-void cuda_elementwise_backward(const std::string& loss, const std::vector<double>& options,
+void cuda_elementwise_backward(const std::string& loss, const double* options,
                                const ElementwiseParams& params, const Tensor& input);
 void cuda_scale_gradient(const Tensor& gradient, const Tensor& grad_output);
 

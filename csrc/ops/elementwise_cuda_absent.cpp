@@ -4,12 +4,12 @@
 
 namespace fusedloss::ops {
 
-void cuda_elementwise_forward(const std::string&, const std::vector<double>&,
-                              const ElementwiseParams&, const Tensor&) {
+void cuda_elementwise_forward(const std::string&, const double*, const ElementwiseParams&,
+                              const Tensor&) {
   throw std::runtime_error("fusedloss was built without CUDA kernels");
 }
-void cuda_elementwise_backward(const std::string&, const std::vector<double>&,
-                               const ElementwiseParams&, const Tensor&) {
+void cuda_elementwise_backward(const std::string&, const double*, const ElementwiseParams&,
+                               const Tensor&) {
   throw std::runtime_error("fusedloss was built without CUDA kernels");
 }
 void cuda_scale_gradient(const Tensor&, const Tensor&) {

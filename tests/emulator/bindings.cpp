@@ -25,12 +25,11 @@ using Tensor = std::tuple<uintptr_t, int, std::vector<int64_t>, std::vector<int6
 // The arguments of the ops, and their results.
 struct Arguments {
   std::string call;
-  std::vector<double> options;
+  std::vector<double> numbers;
   Tensor input, target;
-  std::optional<Tensor> weight, pos_weight, given_normalizer, grad_output, grad_input, result;
-  std::vector<Tensor> region_tensors;
-  std::vector<int64_t> region_code;
-  std::vector<double> region_constants;
+  std::vector<Tensor> others;
+  std::vector<int64_t> region;
+  std::optional<Tensor> grad_output, grad_input, loss;
   uintptr_t sums = 0;
 };
 
@@ -46,42 +45,33 @@ TensorView view(const std::optional<Tensor>& tensor) {
   return result;
 }
 
-ElementwiseParams make_params(const Arguments& a, const ElementwiseCall& call) {
-  ElementwiseParams params;
-  parse_region(a.region_code, a.region_constants, a.region_tensors.size(), &params.region);
-  std::vector<TensorView> region;
-  for (const Tensor& tensor : a.region_tensors) region.push_back(view(tensor));
+const double* make_params(const Arguments& a, const ElementwiseCall& call,
+                          ElementwiseParams* params) {
   ElementwiseTensors tensors;
   tensors.input = view(a.input);
   tensors.target = view(a.target);
-  tensors.weight = view(a.weight);
-  tensors.pos_weight = view(a.pos_weight);
-  tensors.given_normalizer = view(a.given_normalizer);
   tensors.grad_output = view(a.grad_output);
   tensors.grad_input = view(a.grad_input);
-  tensors.loss = view(a.result);
-  tensors.region = region.data();
-  lay_out(call, tensors, &params);
-  params.sums = reinterpret_cast<double*>(a.sums);
-  if (call.normalizer == Normalizer::kGiven && !a.given_normalizer) {
-    params.given_number = a.options.back();
-  }
-  return params;
+  tensors.loss = view(a.loss);
+  for (const Tensor& other : a.others) tensors.others[tensors.count++] = view(other);
+  params->sums = reinterpret_cast<double*>(a.sums);
+  return lay_out(call, tensors, a.region, a.numbers, params);
 }
 
 template <class T>
-void run(const Arguments& a, const char* loss, const ElementwiseParams& params,
+void run(const ElementwiseCall& call, const double* options, const ElementwiseParams& params,
          const cuda::LaunchContext& context) {
   if (params.grad_output) {
-    return cuda::elementwise_backward<T>(loss, a.options.data(), params, context);
+    return cuda::elementwise_backward<T>(call.loss.c_str(), options, params, context);
   }
-  cuda::elementwise_forward<T>(loss, a.options.data(), params, context);
+  cuda::elementwise_forward<T>(call.loss.c_str(), options, params, context);
 }
 
 // `allocate(bytes)` gives the address of a workspace.
 void elementwise(const Arguments& a, const std::function<uintptr_t(size_t)>& allocate) {
   const ElementwiseCall call = parse_call(a.call);
-  const ElementwiseParams params = make_params(a, call);
+  ElementwiseParams params;
+  const double* options = make_params(a, call, &params);
   cuda::LaunchContext context;
   if (!params.grad_output) {
     context.workspace =
@@ -89,13 +79,13 @@ void elementwise(const Arguments& a, const std::function<uintptr_t(size_t)>& all
   }
   switch (params.input.dtype) {
     case DType::kFloat:
-      return run<float>(a, call.loss.c_str(), params, context);
+      return run<float>(call, options, params, context);
     case DType::kDouble:
-      return run<double>(a, call.loss.c_str(), params, context);
+      return run<double>(call, options, params, context);
     case DType::kHalf:
-      return run<Half>(a, call.loss.c_str(), params, context);
+      return run<Half>(call, options, params, context);
     case DType::kBFloat16:
-      return run<BFloat16>(a, call.loss.c_str(), params, context);
+      return run<BFloat16>(call, options, params, context);
     default:
       throw std::invalid_argument("no kernel for this dtype");
   }
@@ -119,18 +109,14 @@ PYBIND11_MODULE(emulated_elementwise, m) {
   py::class_<Arguments>(m, "Arguments")
       .def(py::init<>())
       .def_readwrite("call", &Arguments::call)
-      .def_readwrite("options", &Arguments::options)
+      .def_readwrite("numbers", &Arguments::numbers)
       .def_readwrite("input", &Arguments::input)
       .def_readwrite("target", &Arguments::target)
-      .def_readwrite("weight", &Arguments::weight)
-      .def_readwrite("pos_weight", &Arguments::pos_weight)
-      .def_readwrite("given_normalizer", &Arguments::given_normalizer)
+      .def_readwrite("others", &Arguments::others)
+      .def_readwrite("region", &Arguments::region)
       .def_readwrite("grad_output", &Arguments::grad_output)
       .def_readwrite("grad_input", &Arguments::grad_input)
-      .def_readwrite("result", &Arguments::result)
-      .def_readwrite("region_tensors", &Arguments::region_tensors)
-      .def_readwrite("region_code", &Arguments::region_code)
-      .def_readwrite("region_constants", &Arguments::region_constants)
+      .def_readwrite("loss", &Arguments::loss)
       .def_readwrite("sums", &Arguments::sums);
   m.def("elementwise", &fusedloss::elementwise);
   m.def("scale", &fusedloss::scale);

@@ -46,6 +46,8 @@ _DTYPES = {
         )
     )
 }
+
+
 @dataclasses.dataclass
 class _Settings:
     project: builder.Project = PROJECT
@@ -113,70 +115,39 @@ def _elementwise(arguments, inputs, outputs):
     _run(arguments, inputs, outputs, call)
 
 
-def _arguments(call, options, input, target, weight, pos_weight, region):
-    region_tensors, region_code, region_constants = region
+def _arguments(call, numbers, input, target, others, region):
     arguments = {
         "call": call,
-        "options": list(options),
+        "numbers": list(numbers),
         "input": _plain(input),
         "target": _plain(target),
-        "weight": _plain(weight),
-        "pos_weight": _plain(pos_weight),
-        "region_tensors": [_plain(tensor) for tensor in region_tensors],
-        "region_code": list(region_code),
-        "region_constants": list(region_constants),
+        "others": [_plain(tensor) for tensor in others],
+        "region": list(region),
     }
-    inputs = {"input": input, "target": target, "weight": weight, "pos_weight": pos_weight}
-    return arguments, inputs | {f"mask{i}": mask for i, mask in enumerate(region_tensors)}
+    inputs = {"input": input, "target": target}
+    return arguments, inputs | {f"other{i}": tensor for i, tensor in enumerate(others)}
 
 
-def forward(
-    call,
-    options,
-    input,
-    target,
-    weight,
-    pos_weight,
-    region_tensors,
-    region_code,
-    region_constants,
-    given_normalizer,
-):
-    region = (region_tensors, region_code, region_constants)
-    arguments, inputs = _arguments(call, options, input, target, weight, pos_weight, region)
-    _, reduction, _, *wishes = call.split()
-    dtype = torch.float32 if "float_result" in wishes else input.dtype
+def forward(call, numbers, input, target, others, region):
+    arguments, inputs = _arguments(call, numbers, input, target, others, region)
+    _, reduction, _, *flags = call.split()
+    dtype = torch.float32 if "float_result" in flags else input.dtype
     scalar = reduction != "none"
-    result = input.new_empty((), dtype=dtype) if scalar else torch.empty_like(input, dtype=dtype)
-    wants_gradient = "gradient" in wishes
+    loss = input.new_empty((), dtype=dtype) if scalar else torch.empty_like(input, dtype=dtype)
+    wants_gradient = "gradient" in flags
     gradient = torch.empty_like(input) if wants_gradient else input.new_empty((0,))
     sums = input.new_zeros((_ops.sums_length(input, reduction),), dtype=torch.float64)
     arguments |= {
-        "given_normalizer": _plain(given_normalizer),
         "grad_input": _plain(gradient) if wants_gradient else None,
-        "result": _plain(result),
+        "loss": _plain(loss),
         "sums": sums.data_ptr(),
     }
-    inputs["given_normalizer"] = given_normalizer
-    _elementwise(arguments, inputs, {"loss": result, "gradient": gradient, "sums": sums})
-    return result, gradient, sums
+    _elementwise(arguments, inputs, {"loss": loss, "gradient": gradient, "sums": sums})
+    return loss, gradient, sums
 
 
-def backward(
-    call,
-    options,
-    input,
-    target,
-    weight,
-    pos_weight,
-    region_tensors,
-    region_code,
-    region_constants,
-    grad_output,
-    sums,
-):
-    region = (region_tensors, region_code, region_constants)
-    arguments, inputs = _arguments(call, options, input, target, weight, pos_weight, region)
+def backward(call, numbers, input, target, others, region, grad_output, sums):
+    arguments, inputs = _arguments(call, numbers, input, target, others, region)
     gradient = torch.empty_like(input)
     arguments |= {
         "grad_output": _plain(grad_output),
