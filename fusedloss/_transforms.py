@@ -20,3 +20,8 @@ def batch_backward() -> bool:
     """Whether a backward pass runs for many `grad_output` at once: under functorch's vmap or under
     the older one of ``torch.autograd.grad(..., is_grads_batched=True)``."""
     return surround() or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
+
+
+def apply_without_transforms(function: type[torch.autograd.Function]):
+    """`function.apply` for calls that no transform surrounds: without looking for one again."""
+    return super(torch.autograd.Function, function).apply

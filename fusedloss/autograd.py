@@ -19,6 +19,7 @@ from ._checks import broadcast_view
 from .regions import Program
 from .stats import Stats
 
+_DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
 _NO_REGION = Program((), (), ())
 _WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient may be rescaled
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
@@ -92,6 +93,9 @@ class CompiledElementwise(torch.autograd.Function):
         return (gradient, None, None, None, None) + (None,) * ctx.others
 
 
+_apply_eagerly = _transforms.apply_without_transforms(ElementwiseLoss)
+
+
 def elementwise(
     name, options, input, target, weight, pos_weight, region, reduction, normalizer, return_stats
 ):
@@ -116,7 +120,7 @@ def elementwise(
     code, constants, masks = program
     numbers = constants + options
     if normalizer is None:
-        kind = reference.default_normalizer(name)
+        kind = _DEFAULT_NORMALIZERS[name]
     elif isinstance(normalizer, str):
         kind = normalizer
     else:
@@ -127,15 +131,17 @@ def elementwise(
     others = []
     if weight is not None:
         call += " weight"
-        others.append(_viewed(weight, input))
+        others.append(_viewed(weight, input.ndim, input))
     if pos_weight is not None:
         call += " pos_weight"
         others.append(_on_device(pos_weight, input))
     if divisor is not None:
         call += " normalizer"
         others.append(_on_device(divisor, input))
-    for mask in masks:
-        others.append(_viewed(mask, input))
+    if masks:
+        ndim = input.ndim
+        for mask in masks:
+            others.append(_viewed(mask, ndim, input))
     if return_stats:
         call += " sums"
     if input.dtype not in _WIDE and torch.is_autocast_enabled(input.device.type):
@@ -147,7 +153,7 @@ def elementwise(
             loss, sums = CompiledElementwise.apply(input, call, numbers, code, target, *others)
         else:
             rest = name, options, weight, pos_weight, region, reduction, normalizer
-            result = ElementwiseLoss.apply(
+            result = _apply_eagerly(
                 input, (call, numbers, target, others, code, rest, return_stats)
             )
             if not return_stats:
@@ -172,11 +178,11 @@ def _differentiable_gradient(input, target, rest, grad_output: Tensor) -> Tensor
     return torch.autograd.grad(loss, input, grad_output, create_graph=True)[0]
 
 
-def _viewed(tensor: Tensor, input: Tensor) -> Tensor:
+def _viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
     """A mask or weight with `input`'s dims and device; free where it has them already."""
-    if tensor.ndim != input.ndim:
-        tensor = broadcast_view(tensor, input.ndim)
-    return _on_device(tensor, input)
+    if tensor.ndim == ndim > 0:
+        return tensor
+    return broadcast_view(_on_device(tensor, input), ndim)
 
 
 def _on_device(tensor: Tensor, input: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ reductions and statistics, `functions.py` for the signatures.
 """
 
 from ._elementwise import compute_dtype, elementwise, result_dtype
-from ._formulas import default_normalizer
+from ._formulas import DEFAULT_NORMALIZERS
 from .functions import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -22,6 +22,7 @@ from .functions import (
 )
 
 __all__ = [
+    "DEFAULT_NORMALIZERS",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "charbonnier_loss",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..stats import Stats
-from ._formulas import ELEMENTWISE, default_normalizer
+from ._formulas import DEFAULT_NORMALIZERS, ELEMENTWISE
 from ._masking import Selection, select
 
 
@@ -36,7 +36,7 @@ def elementwise(
         options = (*options, _hidden(pos_weight, selection.active, 1.0))
     x, t = _hidden(x, selection.active, 0.5), _hidden(t, selection.active, 0.5)
     loss = _weighted(ELEMENTWISE[name].value(x, t, *options), selection)
-    default = default_normalizer(name)
+    default = DEFAULT_NORMALIZERS[name]
     return _reduced(loss, selection, default, reduction, normalizer, return_stats, input)
 
 

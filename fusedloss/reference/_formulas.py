@@ -128,7 +128,4 @@ ELEMENTWISE = {
     "sigmoid_focal_loss": Formula(sigmoid_focal, "selected"),
 }
 
-
-def default_normalizer(name: str) -> str:
-    """What the loss `name` divides a mean by, unless told otherwise."""
-    return ELEMENTWISE[name].default_normalizer
+DEFAULT_NORMALIZERS = {name: loss.default_normalizer for name, loss in ELEMENTWISE.items()}
