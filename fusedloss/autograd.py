@@ -38,7 +38,7 @@ class ElementwiseLoss(torch.autograd.Function):
         loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
         ctx.call = call, numbers, code
         ctx.rest = rest
-        ctx.gradient = gradient if gradient.numel() else None
+        ctx.gradient = gradient
         ctx.save_for_backward(input, sums, target, *others)
         if not returns_sums:
             return loss
@@ -47,15 +47,18 @@ class ElementwiseLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output, *_):
-        if torch.is_grad_enabled():
-            input, _, target, *_ = ctx.saved_tensors
-            return _differentiable_gradient(input, target, ctx.rest, grad_output), None
-        gradient = ctx.gradient
-        if gradient is not None:
-            ctx.gradient = None
+        call, numbers, code = ctx.call
+        if torch.is_grad_enabled() or _transforms.batch_backward():
+            return _differentiable_gradient(ctx, grad_output), None
+        if _holds_gradient(call):
+            gradient, ctx.gradient = ctx.gradient, None
+            if gradient is None:  # given away before: once more, to the same bits
+                input, _, target, *others = ctx.saved_tensors
+                _, gradient, _ = _ops.elementwise_forward(
+                    call, numbers, input, target, others, code
+                )
             _ops.scale_gradient_(gradient, grad_output)
             return gradient, None
-        call, numbers, code = ctx.call
         input, sums, target, *others = ctx.saved_tensors
         gradient = _ops.elementwise_backward(
             call, numbers, input, target, others, code, grad_output, sums
@@ -144,7 +147,7 @@ def elementwise(
             others.append(_viewed(mask, ndim, input))
     if return_stats:
         call += " sums"
-    if input.dtype not in _WIDE and torch.is_autocast_enabled(input.device.type):
+    if input.dtype not in _WIDE and reference.result_dtype(input) is torch.float32:
         call += " float_result"
     if input.requires_grad and torch.is_grad_enabled():
         if reduction != "none" and input.dtype in _WIDE:
@@ -171,11 +174,16 @@ def _holds_gradient(call: str) -> bool:
     return call.endswith(" gradient")
 
 
-def _differentiable_gradient(input, target, rest, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output, for derivatives of higher order."""
-    name, options, *operands = rest
-    loss = reference.elementwise(name, options, input, target, *operands)
-    return torch.autograd.grad(loss, input, grad_output, create_graph=True)[0]
+def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
+    """The gradient as a function of input and grad_output: for derivatives of higher order, and
+    for a backward pass under vmap, where the kernels cannot go."""
+    name, options, *operands = ctx.rest
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        input, _, target, *_ = ctx.saved_tensors
+        wide = input.float() if " float_result" in ctx.call[0] else input
+        loss = reference.elementwise(name, options, wide, target, *operands)
+    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
 
 
 def _viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
