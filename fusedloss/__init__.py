@@ -13,7 +13,7 @@ tensor([[-0.5000,  0.0000],
 region (``fl.target > 0``) says which elements take part.
 """
 
-from . import functional, reference
+from . import _dynamo, functional, reference
 from ._version import __version__
 from .functional import (
     binary_cross_entropy,
@@ -40,6 +40,8 @@ from .modules import (
 from .regions import Region
 from .regions import target as target  # not in __all__: too common a name for a star import
 from .stats import Stats
+
+_dynamo.install()
 
 __all__ = [
     "BCELoss",
