@@ -124,6 +124,8 @@ def assert_loss(got: Tensor, expected: Tensor, problem: Problem) -> None:
 def assert_gradient(got: Tensor, expected: Tensor, problem: Problem) -> None:
     assert got.dtype == problem.input.dtype
     assert got.shape == problem.input.shape
+    if got.numel():
+        assert got.stride() == torch.empty_like(problem.input).stride(), "memory format"
     skipped = ~active(problem)
     assert (got[skipped] == 0).all(), "a gradient where nothing takes part"
     if got.dtype in _SIXTEEN:
