@@ -112,17 +112,18 @@ S* direct(const Stream& stream, int64_t index, int64_t count) {
   return stream.at<S>(offset + index * stream.stride[0]);
 }
 
-template <class T, template <class, class> class Loops, class S>
+template <class Meaning, class S, class T>
 void gather(const Stream& stream, int64_t index, int64_t count, T* buffer) {
+  using Loops = MoveLoops<Meaning, T, S>;
   walk(stream, index, count, [&](const Rows& rows, int64_t position) {
     const S* source = stream.at<const S>(rows.offset);
     T* destination = buffer + position;
     if (rows.rows > 1) {
-      Loops<T, S>::rows(source, rows.row_stride, rows.stride, destination, rows.rows, rows.length);
+      Loops::rows(source, rows.row_stride, rows.stride, destination, rows.rows, rows.length);
     } else if (rows.stride == 1) {
-      Loops<T, S>::contiguous(source, destination, rows.length);
+      Loops::contiguous(source, destination, rows.length);
     } else {
-      Loops<T, S>::strided(source, rows.stride, destination, rows.length);
+      Loops::strided(source, rows.stride, destination, rows.length);
     }
   });
 }
@@ -139,7 +140,7 @@ const T* load(const Stream& stream, int64_t index, int64_t count, T* buffer) {
       }
     }
     if constexpr (std::is_integral_v<S> || std::is_floating_point_v<T>) {
-      gather<T, ConvertLoops, S>(stream, index, count, buffer);
+      gather<AsNumber, S>(stream, index, count, buffer);
     }
   });
   return buffer;
@@ -151,7 +152,7 @@ const T* load_mask(const Stream& stream, int64_t index, int64_t count, T* buffer
   if (is_floating(stream.dtype)) return load(stream, index, count, buffer);
   visit_dtype(stream.dtype, [&](auto element) {
     using S = decltype(element);
-    if constexpr (std::is_integral_v<S>) gather<T, MaskLoops, S>(stream, index, count, buffer);
+    if constexpr (std::is_integral_v<S>) gather<AsMask, S>(stream, index, count, buffer);
   });
   return buffer;
 }
@@ -164,7 +165,7 @@ void store(const Stream& stream, int64_t index, int64_t count, const T* tile) {
     if constexpr (!std::is_integral_v<S>) {
       S* memory = direct<S>(stream, index, count);
       if (static_cast<const void*>(memory) == tile) return;
-      if (memory != nullptr) return ConvertLoops<S, T>::contiguous(tile, memory, count);
+      if (memory != nullptr) return MoveLoops<AsNumber, S, T>::contiguous(tile, memory, count);
       walk(stream, index, count, [&](const Rows& rows, int64_t position) {
         for (int64_t row = 0; row < rows.rows; ++row) {
           S* destination = stream.at<S>(rows.offset + row * rows.row_stride);

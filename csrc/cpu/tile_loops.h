@@ -4,6 +4,7 @@
 // that the compiler vectorises.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -38,40 +39,54 @@ FL_HOST_DEVICE T zero_unless(bool keep, T value) {
   return bit_cast<T>(static_cast<Bits>(bit_cast<Bits>(value) & (keep ? ~Bits(0) : Bits(0))));
 }
 
-template <class To, class From>
-struct ConvertLoops {
-  FL_VECTOR_CLONES static void contiguous(const From* source, To* destination, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) destination[i] = convert<To>(source[i]);
+// What becomes of an element on its way into a tile.
+struct AsNumber {
+  template <class To, class From>
+  FL_HOST_DEVICE static To apply(From element) {
+    return convert<To>(element);
   }
-  FL_VECTOR_CLONES static void strided(const From* source, int64_t stride, To* destination,
-                                       int64_t count) {
-    for (int64_t i = 0; i < count; ++i) destination[i] = convert<To>(source[i * stride]);
-  }
-  static void rows(const From* source, int64_t row_stride, int64_t stride, To* destination,
-                   int64_t rows, int64_t length) {
-    for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t i = 0; i < length; ++i) {
-        destination[row * length + i] = convert<To>(source[row * row_stride + i * stride]);
-      }
-    }
+};
+struct AsMask {  // bool and integers: which elements take part
+  template <class To, class From>
+  FL_HOST_DEVICE static To apply(From element) {
+    return element != 0 ? To(1) : To(0);
   }
 };
 
-template <class To, class From>
-struct MaskLoops {
+template <class Meaning, class To, class From>
+struct MoveLoops {
   FL_VECTOR_CLONES static void contiguous(const From* source, To* destination, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) destination[i] = source[i] != 0 ? To(1) : To(0);
+    for (int64_t i = 0; i < count; ++i) destination[i] = Meaning::template apply<To>(source[i]);
   }
   FL_VECTOR_CLONES static void strided(const From* source, int64_t stride, To* destination,
                                        int64_t count) {
-    for (int64_t i = 0; i < count; ++i) destination[i] = source[i * stride] != 0 ? To(1) : To(0);
+    for (int64_t i = 0; i < count; ++i) {
+      destination[i] = Meaning::template apply<To>(source[i * stride]);
+    }
+  }
+  // Each element kTimes over: a mask of positions over the channels of a channels_last tensor.
+  template <int kTimes>
+  FL_VECTOR_CLONES static void repeat(const From* source, To* destination, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      const To element = Meaning::template apply<To>(source[i]);
+      for (int k = 0; k < kTimes; ++k) destination[i * kTimes + k] = element;
+    }
   }
   static void rows(const From* source, int64_t row_stride, int64_t stride, To* destination,
                    int64_t rows, int64_t length) {
+    if (row_stride == 1 && stride == 0 && length <= 4) {
+      if (length == 2) return repeat<2>(source, destination, rows);
+      if (length == 3) return repeat<3>(source, destination, rows);
+      if (length == 4) return repeat<4>(source, destination, rows);
+    }
     for (int64_t row = 0; row < rows; ++row) {
-      for (int64_t i = 0; i < length; ++i) {
-        const bool set = source[row * row_stride + i * stride] != 0;
-        destination[row * length + i] = set ? To(1) : To(0);
+      const From* from = source + row * row_stride;
+      To* to = destination + row * length;
+      if (stride == 0) {
+        std::fill_n(to, length, Meaning::template apply<To>(*from));
+      } else {
+        for (int64_t i = 0; i < length; ++i) to[i] = Meaning::template apply<To>(from[i * stride]);
       }
     }
   }
