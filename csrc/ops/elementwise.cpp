@@ -12,6 +12,7 @@
 
 #include "core/elementwise_problem.h"
 #include "cpu/elementwise.h"
+#include "cpu/huge_pages.h"
 #include "ops/elementwise_cuda.h"
 #include "ops/tensor_view.h"
 
@@ -48,6 +49,15 @@ bool computes_in_double(const ElementwiseParams& params) {
     result = result || params.region.tensor[i].dtype == DType::kDouble;
   }
   return result;
+}
+
+Tensor allocate_gradient(const Tensor& input) {
+  Tensor gradient = allocate_like(input, input.scalar_type());
+  if (!input.is_cuda()) {
+    cpu::prefer_huge_pages(gradient.mutable_data_ptr(),
+                           gradient.numel() * item_size(to_dtype(gradient.scalar_type())));
+  }
+  return gradient;
 }
 
 void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
@@ -91,7 +101,7 @@ std::tuple<Tensor, Tensor, Tensor> elementwise_forward(std::string words,
 
   Tensor loss = call.reduction == Reduction::kNone ? allocate_like(arguments.input, result_type)
                                                    : allocate_scalar(arguments.input, result_type);
-  Tensor gradient = call.wants_gradient ? allocate_like(arguments.input, type)
+  Tensor gradient = call.wants_gradient ? allocate_gradient(arguments.input)
                                         : allocate_vector(arguments.input, 0, type);
   Tensor sums = allocate_vector(arguments.input, layout.length(), ScalarType::Double);
 
@@ -117,7 +127,7 @@ Tensor elementwise_backward(std::string words, std::vector<double> numbers, Tens
   const ElementwiseCall call = parse_call(words);
   const Arguments arguments{std::move(numbers), std::move(input), std::move(target),
                             std::move(others), std::move(region)};
-  Tensor gradient = allocate_like(arguments.input, arguments.input.scalar_type());
+  Tensor gradient = allocate_gradient(arguments.input);
   ElementwiseTensors tensors;
   tensors.grad_output = view(grad_output);
   tensors.grad_input = view(gradient);
