@@ -37,8 +37,12 @@ from .modules import (
     SigmoidFocalLoss,
     SmoothL1Loss,
 )
+from .quantities import image
+from .quantities import input as input  # not in __all__: too common names for a star import
+from .quantities import target as target
+from .reference import region_mask
 from .regions import Region
-from .regions import target as target  # not in __all__: too common a name for a star import
+from .shapes import box, boxes, center, disk, disks, keypoints, lengths
 from .stats import Stats
 
 _dynamo.install()
@@ -58,13 +62,22 @@ __all__ = [
     "__version__",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "box",
+    "boxes",
+    "center",
     "charbonnier_loss",
+    "disk",
+    "disks",
     "functional",
     "huber_loss",
+    "image",
+    "keypoints",
     "l1_loss",
+    "lengths",
     "log_cosh_loss",
     "mse_loss",
     "reference",
+    "region_mask",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
 ]

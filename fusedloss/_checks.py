@@ -62,23 +62,26 @@ def check_elementwise(
     if pos_weight is not None:
         check_torch_weight("pos_weight", pos_weight, input)
     if region is not None:
-        for tensor in region.tensors:
-            _check_operand("mask", tensor, device)
-            _check_broadcast("mask", tensor.shape, shape)
+        region.check(input, target)
     check_reduction(reduction)
     if normalizer is not None:
         check_normalizer(normalizer, reduction, device)
 
 
+def check_mask(mask, input) -> None:
+    check_operand("mask", mask, input.device)
+    _check_broadcast("mask", mask.shape, input.shape)
+
+
 def check_weight(weight, input) -> None:
     """A weight follows the broadcasting rule of masks: decided by the number of dims."""
-    _check_operand("weight", weight, input.device)
+    check_operand("weight", weight, input.device)
     _check_broadcast("weight", weight.shape, input.shape)
 
 
 def check_torch_weight(name: str, weight, input) -> None:
     """A weight that broadcasts to `input` by torch's rules, from the right."""
-    _check_operand(name, weight, input.device)
+    check_operand(name, weight, input.device)
     shape, given = input.shape, weight.shape
     missing = len(shape) - len(given)
     if missing < 0 or not _fits(given, shape[missing:] if missing else shape):
@@ -172,7 +175,7 @@ def torch_view(tensor: Tensor | None, input_ndim: int) -> Tensor | None:
     return tensor[(None,) * (input_ndim - tensor.ndim)]
 
 
-def _check_operand(name: str, tensor, device) -> None:
+def check_operand(name: str, tensor, device) -> None:
     """A real, dense tensor on the device of `input` (one of no dims may stay on the CPU)."""
     check_real(name, tensor)
     if tensor.device != device and (tensor.ndim > 0 or tensor.device.type != "cpu"):

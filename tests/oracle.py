@@ -50,7 +50,7 @@ def dense_mask(problem: Problem) -> Tensor | None:
     region = as_region(problem.mask)
     if region is None:
         return None
-    return region_value(region, problem.target, torch.float64)
+    return region_value(region, problem.input, problem.target, torch.float64)
 
 
 def active(problem: Problem) -> Tensor:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import fusedloss as fl
-from fusedloss import _comparison, regions
+from fusedloss import _comparison, _program, regions
 from fusedloss._checks import broadcast_view
 from fusedloss.reference._masking import region_value
 
@@ -36,25 +36,25 @@ def run(program, target):
     stack, deepest = [], 0
     for start in range(0, len(program.code), 4):
         opcode, a, b, c = program.code[start : start + 4]
-        if opcode == regions.TENSOR:
+        if opcode == _program.TENSOR:
             mask = broadcast_view(program.tensors[a], target.ndim)
             stack.append((mask if mask.is_floating_point() else mask != 0).double())
-        elif opcode == regions.TARGET_COMPARE:
+        elif opcode == _program.TARGET_COMPARE:
             compare = list(OPERATORS.values())[a]
             dtype = (torch.float32, torch.int64, torch.float64)[b]
             constant = c if b == _comparison.INT64 else program.constants[c]
             values = [float(compare(v, constant)) for v in target.to(dtype).flatten().tolist()]
             stack.append(torch.tensor(values, dtype=torch.float64).reshape(target.shape))
-        elif opcode == regions.TARGET_ISFINITE:
+        elif opcode == _program.TARGET_ISFINITE:
             stack.append(target.isfinite().double())
-        elif opcode == regions.NOT:
+        elif opcode == _program.NOT:
             stack.append((stack.pop() == 0).double())
         else:
             right, left = stack.pop(), stack.pop()
-            if opcode == regions.AND:
+            if opcode == _program.AND:
                 stack.append(torch.where((left == 0) | (right == 0), 0.0, left * right))
             else:
-                assert opcode == regions.OR
+                assert opcode == _program.OR
                 stack.append(torch.maximum(left, right))
         deepest = max(deepest, len(stack))
     (result,) = stack
@@ -140,7 +140,7 @@ def test_tensors_and_rebind():
 def test_plain_tensor_program():
     region = regions.as_region(MASK)
     program = region.compile(torch.float32)
-    assert program == ((regions.TENSOR, 0, 0, 0), (), (MASK,))
+    assert program == ((_program.TENSOR, 0, 0, 0), (), (MASK,))
     assert regions.as_region(None) is None
     assert regions.as_region(region) is region
 
@@ -150,10 +150,10 @@ def test_program_of_an_expression():
     rounded = torch.tensor(0.1, dtype=torch.float16).item()
     assert program.constants == (rounded,)
     names = ("TARGET_COMPARE", "NOT", "TENSOR", "AND", "TENSOR", "AND")
-    assert program.code[::4] == tuple(getattr(regions, name) for name in names)
+    assert program.code[::4] == tuple(getattr(_program, name) for name in names)
     assert (program.code[9], program.code[17]) == (0, 1)  # indices of the tensors
     assert ((fl.target > 3) & ~MASK).compile(torch.uint8).code[:4] == (
-        regions.TARGET_COMPARE,
+        _program.TARGET_COMPARE,
         0,
         _comparison.INT64,
         3,
@@ -204,8 +204,8 @@ def test_limits(region, fits):
     program = region.compile(torch.float32)
     assert (program is not None) == fits
     if fits:
-        assert len(program.code) == 4 * region.size <= 4 * regions.MAX_INSTRUCTIONS
-        assert run(program, torch.zeros(1, 2, 2))[1] == region.depth <= regions.MAX_DEPTH
+        assert len(program.code) == 4 * region.size <= 4 * _program.MAX_INSTRUCTIONS
+        assert run(program, torch.zeros(1, 2, 2))[1] == region.depth <= _program.MAX_DEPTH
 
 
 def test_random_expressions_against_the_reference():
@@ -228,7 +228,7 @@ def test_random_expressions_against_the_reference():
         compiled += 1
         value, deepest = run(program, target)
         assert deepest == region.depth
-        expected = region_value(region, target, torch.float64).double().expand(target.shape)
+        expected = region_value(region, target, target, torch.float64).double().expand(target.shape)
         assert torch.equal(value.nan_to_num(7), expected.nan_to_num(7)), region
     assert compiled > 200
 
@@ -268,7 +268,7 @@ def test_comparison_equals_torch(dtype):
         target = neighbours(value, dtype)
         for symbol, compare in OPERATORS.items():
             region = compare(fl.target, value)
-            reference = region_value(region, target, torch.float32)
+            reference = region_value(region, target, target, torch.float32)
             program = region.compile(dtype)
             if program is not None:
                 assert torch.equal(run(program, target)[0] != 0, reference), (symbol, value)
@@ -289,13 +289,17 @@ def test_numbers_that_torch_cannot_hold(dtype, value):
     for compare in OPERATORS.values():
         region = compare(fl.target, value)
         expected = [compare(element, value) for element in target.tolist()]
-        assert region_value(region, target, torch.float32).tolist() == expected
+        assert region_value(region, target, target, torch.float32).tolist() == expected
         assert (run(region.compile(dtype), target)[0] != 0).tolist() == expected
 
 
 def test_wide_unsigned_order():
     target = torch.tensor([0, 2**63, 2**64 - 1], dtype=torch.uint64)
-    assert region_value(fl.target >= 2**63, target, torch.float32).tolist() == [False, True, True]
+    assert region_value(fl.target >= 2**63, target, target, torch.float32).tolist() == [
+        False,
+        True,
+        True,
+    ]
     assert (fl.target >= 2**63).compile(torch.uint64) is None  # no 64-bit unsigned domain
 
 

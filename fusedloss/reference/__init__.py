@@ -3,8 +3,8 @@
 This is the executable specification: the kernels are tested against it (in float64), and what no
 kernel does (double backward, transforms, gradients of weights, other devices) is computed by it.
 
-Read `_formulas.py` for the losses, `_masking.py` for regions, `_elementwise.py` for normalizers,
-reductions and statistics, `functions.py` for the signatures.
+Read `_formulas.py` for the losses, `_terms.py` and `_masking.py` for regions, `_elementwise.py` for
+normalizers, reductions and statistics, `functions.py` for the signatures.
 """
 
 from ._elementwise import compute_dtype, elementwise, result_dtype
@@ -20,6 +20,7 @@ from .functions import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
+from .maps import region_mask
 
 __all__ = [
     "DEFAULT_NORMALIZERS",
@@ -33,6 +34,7 @@ __all__ = [
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
+    "region_mask",
     "result_dtype",
     "sigmoid_focal_loss",
     "smooth_l1_loss",

@@ -25,9 +25,9 @@ def elementwise(
     return_stats: bool = False,
 ):
     """The loss `name` of checked arguments; `options` are its own numbers in order."""
-    masks = () if region is None else region.tensors
+    masks = () if region is None else region.factors
     dtype = compute_dtype(input, target, weight, pos_weight, *masks)
-    selection = select(region, weight, target, dtype)
+    selection = select(region, weight, input, target, dtype)
     if name == "binary_cross_entropy":
         _check_probabilities(input, selection.active)
     x, t = input.to(dtype), target.to(dtype)

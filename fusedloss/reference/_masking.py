@@ -1,26 +1,17 @@
-"""What a region selects: the meaning of every region term, as dense tensors.
+"""What a region selects, as dense tensors; `_terms.py` has the meaning of each term.
 
 A region's value is a bool tensor, or a floating one where a floating mask takes part; either
 broadcasts to `input` by torch's rules. An element takes part where the value is not 0.
 """
 
-import operator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import _comparison, regions
+from .. import regions
 from .._checks import broadcast_view
-
-_OPERATORS = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
+from ._terms import TERMS
 
 
 class Selection(NamedTuple):
@@ -35,8 +26,10 @@ class Selection(NamedTuple):
     active: Tensor | None
 
 
-def select(region, weight: Tensor | None, target: Tensor, dtype: torch.dtype) -> Selection:
-    mask = None if region is None else region_value(region, target, dtype)
+def select(
+    region, weight: Tensor | None, input: Tensor, target: Tensor, dtype: torch.dtype
+) -> Selection:
+    mask = None if region is None else region_value(region, input, target, dtype)
     if weight is not None:
         weight = broadcast_view(weight, target.ndim).to(target.device, dtype)
     if mask is None and weight is None:
@@ -54,19 +47,20 @@ def select(region, weight: Tensor | None, target: Tensor, dtype: torch.dtype) ->
     return Selection(mask, weight, active)
 
 
-def region_value(region: regions.Region, target: Tensor, dtype: torch.dtype) -> Tensor:
+def region_value(
+    region: regions.Region, input: Tensor, target: Tensor, dtype: torch.dtype
+) -> Tensor:
     """The value of a region: bool, or `dtype` where a floating mask takes part."""
+    term = TERMS.get(type(region))
+    if term is not None:
+        return term(region, input, target)
     if isinstance(region, regions.TensorRegion):
-        mask = broadcast_view(region.tensor, target.ndim).to(target.device)
+        mask = broadcast_view(region.tensor, input.ndim).to(input.device)
         return mask.to(dtype) if mask.is_floating_point() else mask != 0
-    if isinstance(region, regions.TargetCompare):
-        return _compare(target, region.operator, region.value)
-    if isinstance(region, regions.TargetIsFinite):
-        return target.isfinite()
     if isinstance(region, regions.Not):
-        return region_value(region.operand, target, dtype) == 0
-    left = region_value(region.left, target, dtype)
-    right = region_value(region.right, target, dtype)
+        return region_value(region.operand, input, target, dtype) == 0
+    left = region_value(region.left, input, target, dtype)
+    right = region_value(region.right, input, target, dtype)
     if left.dtype is torch.bool and right.dtype is torch.bool:
         return left & right if isinstance(region, regions.And) else left | right
     left, right = left.to(dtype), right.to(dtype)
@@ -79,21 +73,3 @@ def product(left: Tensor, right: Tensor) -> Tensor:
     """left * right, and 0 with zero gradients where either is 0, whatever the other holds."""
     both = (left != 0) & (right != 0)
     return torch.where(both, left, 0.0) * torch.where(both, right, 0.0)
-
-
-def _compare(target: Tensor, symbol: str, value: float) -> Tensor:
-    """``target <symbol> value`` as torch means it, also where torch has no kernel for it."""
-    compare = _OPERATORS[symbol]
-    if isinstance(value, float):
-        return compare(target, value)
-    if target.is_floating_point():
-        return compare(target, value if abs(value) < 1 << 63 else _comparison.as_float(value))
-    wrapped = _comparison.wrapped(value, target.dtype)
-    if wrapped is None:
-        holds = _comparison.holds_everywhere(symbol, value_is_large=value > 0)
-        return torch.full_like(target, holds, dtype=torch.bool)
-    if target.dtype is torch.uint64:  # order kept: both shifted by 2^63 into int64
-        return compare(target.to(torch.int64) ^ -(1 << 63), wrapped - (1 << 63))
-    if target.dtype in (torch.uint16, torch.uint32):
-        target = target.to(torch.int64)
-    return compare(target, wrapped)

@@ -1,0 +1,89 @@
+"""What regions and weight sources have in common: small immutable trees that may hold tensors.
+
+An expression knows nothing of kernels or formulas. It can list its tensors, be rebuilt over other
+tensors, check itself against the operands of a call, and print itself as the user wrote it.
+"""
+
+from torch import Tensor
+
+
+class Expression:
+    """A node of a tree; a leaf holds at most one tensor."""
+
+    precedence = 4  # of the printed form: 4 needs no parentheses anywhere
+    __array_ufunc__ = None  # numpy must leave `array <operator> expression` to us
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors inside, in the order in which they appear."""
+        return ()
+
+    @property
+    def factors(self) -> tuple[Tensor, ...]:
+        """Those of `tensors` that are masks or weights, whose values multiply the loss.
+
+        The others (images, features, labels, coordinates, lengths) decide where or how much; they
+        get no gradient, and their dtype has no influence on that of the arithmetic.
+        """
+        return ()
+
+    def rebind(self, tensors: tuple) -> "Expression":
+        """The same expression over other tensors, given in the order of `tensors`."""
+        return self
+
+    def check(self, input: Tensor, target: Tensor) -> None:
+        """Raises ValueError where the expression does not go with these operands."""
+
+    def emit(self, assembler) -> None:
+        """Appends the instructions to a program (`_program.py`); a term without an opcode has no
+        kernel, and the call that it is in is computed by the reference."""
+        assembler.ok = False
+
+    def text(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self):
+        return self.text()
+
+
+class Pair(Expression):
+    """Two operands joined by an operator."""
+
+    symbol = ""
+
+    def __init__(self, left: Expression, right: Expression):
+        self.left = left
+        self.right = right
+
+    @property
+    def tensors(self):
+        return self.left.tensors + self.right.tensors
+
+    @property
+    def factors(self):
+        return self.left.factors + self.right.factors
+
+    def rebind(self, tensors):
+        count = len(self.left.tensors)
+        return type(self)(self.left.rebind(tensors[:count]), self.right.rebind(tensors[count:]))
+
+    def check(self, input, target):
+        self.left.check(input, target)
+        self.right.check(input, target)
+
+    def text(self):
+        left = closed(self.left, self.precedence)
+        return f"{left} {self.symbol} {closed(self.right, self.precedence + 1)}"
+
+
+def closed(expression: Expression, precedence: int) -> str:
+    """The text of an operand, in parentheses where it would bind too loosely."""
+    text = expression.text()
+    return text if expression.precedence >= precedence else f"({text})"
+
+
+def tensor_text(tensor: Tensor | None) -> str:
+    """``tensor(float32, (2, 3))``; None is a module's tensor between construction and call."""
+    if tensor is None:
+        return "tensor"
+    return f"tensor({str(tensor.dtype)[6:]}, {tuple(tensor.shape)})"

@@ -1,0 +1,40 @@
+"""Regions and weight sources as dense tensors, for looking at them."""
+
+import torch
+from torch import Tensor
+
+from .._checks import check_elementwise
+from ..regions import as_region
+from ._masking import region_value
+
+
+def region_mask(region, input: Tensor, target: Tensor) -> Tensor:
+    """Where a region takes part, as a dense bool tensor that broadcasts to `input`.
+
+    It has `input`'s shape, with a channel dim (dim 1) of size 1 where every term of the region is
+    the same for all channels. `region` may be a tensor; a floating mask becomes ``mask != 0``.
+    The losses never make such a tensor.
+
+    Raises what a loss called with ``mask=region`` raises.
+
+    Example::
+
+        >>> import torch, fusedloss as fl
+        >>> depth = torch.tensor([[[[2.0, float("nan"), 5.0, 4.0]]]])
+        >>> region = fl.target.isfinite() & fl.box(0, 0, 3, 1)
+        >>> fl.region_mask(region, torch.zeros(1, 1, 1, 4), depth)
+        tensor([[[[ True, False,  True, False]]]])
+    """
+    if region is None:
+        raise TypeError("region must be a tensor or a region, got NoneType")
+    region = as_region(region)
+    check_elementwise(input, target, None, None, region, "none", None)
+    value = region_value(region, input, target, torch.float64)
+    return _dense(value != 0, input)
+
+
+def _dense(values: Tensor, input: Tensor) -> Tensor:
+    shape = input.shape
+    if input.ndim >= 2 and values.shape[1] == 1:
+        shape = (*shape[:1], 1, *shape[2:])
+    return values.expand(shape).contiguous()
