@@ -40,10 +40,11 @@ from .modules import (
 from .quantities import image
 from .quantities import input as input  # not in __all__: too common names for a star import
 from .quantities import target as target
-from .reference import region_mask
+from .reference import region_mask, weight_map
 from .regions import Region
 from .shapes import box, boxes, center, disk, disks, keypoints, lengths
 from .stats import Stats
+from .weights import WeightSource, activation, boundary, edges, normalized
 
 _dynamo.install()
 
@@ -59,15 +60,19 @@ __all__ = [
     "SmoothL1Loss",
     "Region",
     "Stats",
+    "WeightSource",
     "__version__",
+    "activation",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "boundary",
     "box",
     "boxes",
     "center",
     "charbonnier_loss",
     "disk",
     "disks",
+    "edges",
     "functional",
     "huber_loss",
     "image",
@@ -76,8 +81,10 @@ __all__ = [
     "lengths",
     "log_cosh_loss",
     "mse_loss",
+    "normalized",
     "reference",
     "region_mask",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
+    "weight_map",
 ]

@@ -12,6 +12,8 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from ._expression import Expression
+
 FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 REAL = frozenset(
     FLOATING
@@ -55,7 +57,9 @@ def check_elementwise(
     if target.device != device:
         _refuse_device("target", target, device)
     if weight is not None:
-        if torch_weight:
+        if not isinstance(weight, Tensor):
+            check_source(weight, input, target)
+        elif torch_weight:
             check_torch_weight("weight", weight, input)
         else:
             check_weight(weight, input)
@@ -77,6 +81,23 @@ def check_weight(weight, input) -> None:
     """A weight follows the broadcasting rule of masks: decided by the number of dims."""
     check_operand("weight", weight, input.device)
     _check_broadcast("weight", weight.shape, input.shape)
+
+
+def check_source(weight, input, target) -> None:
+    """What is no tensor must be a weight source that goes with the operands."""
+    check_source_type(weight)
+    weight.check(input, target)
+
+
+def check_source_type(weight) -> None:
+    if isinstance(weight, Expression):
+        if weight.yields_weight:
+            return
+        raise TypeError(
+            f"weight must be a tensor or a weight source, got the region {weight!r}; pass it as "
+            "mask, or as weight=fl.normalized(region)"
+        )
+    _refuse_tensor("weight", weight, "a real tensor or a weight source")
 
 
 def check_torch_weight(name: str, weight, input) -> None:
@@ -168,9 +189,9 @@ def broadcast_view(tensor: Tensor, input_ndim: int) -> Tensor:
     return tensor[(None,) * missing]
 
 
-def torch_view(tensor: Tensor | None, input_ndim: int) -> Tensor | None:
+def torch_view(tensor: Tensor, input_ndim: int) -> Tensor:
     """A weight that follows torch's rules alone, its `input_ndim` dims written out."""
-    if tensor is None or tensor.ndim == input_ndim:
+    if tensor.ndim == input_ndim:
         return tensor
     return tensor[(None,) * (input_ndim - tensor.ndim)]
 
@@ -217,8 +238,8 @@ def _refuse_tensor(name: str, value, accepted: str, given: str | None = None) ->
     dtypes = ", ".join(str(dtype)[6:] for dtype in FLOATING)
     if accepted == "a floating tensor":
         accepted += f" ({dtypes})"
-    elif accepted == "a real tensor":
-        accepted += f" (bool, integer, {dtypes})"
+    else:
+        accepted = accepted.replace("real tensor", f"real tensor (bool, integer, {dtypes})")
     if given is None:
         given = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
     raise TypeError(f"{name} must be {accepted}, got {given}")

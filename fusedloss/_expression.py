@@ -10,6 +10,7 @@ from torch import Tensor
 class Expression:
     """A node of a tree; a leaf holds at most one tensor."""
 
+    yields_weight = False  # a region yields a mask, a weight source a weight
     precedence = 4  # of the printed form: 4 needs no parentheses anywhere
     __array_ufunc__ = None  # numpy must leave `array <operator> expression` to us
 

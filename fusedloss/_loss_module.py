@@ -9,17 +9,23 @@ from ._checks import (
     check_normalizer,
     check_real,
     check_reduction,
+    check_source_type,
     check_torch_weight,
     check_weight,
+    torch_view,
 )
+from ._expression import Expression, tensor_text
 from .regions import And, Region, as_region
+from .weights import Product, WeightSource, as_source
 
 
 class LossModule(nn.Module):
     """Base of the modules: checks and keeps the common options, and makes the call.
 
-    Tensors become buffers: `weight` a persistent one, as in torch, the others not. A subclass adds
-    its own options as attributes and names them in `options`.
+    Tensors become buffers: `weight` a persistent one, as in torch, the others not. Images,
+    features, labels, coordinates and lengths keep their dtype when the module is cast (rounding
+    them to 16 bits would move a mask), and only follow it to another device. A subclass adds its
+    own options as attributes and names them in `options`.
     """
 
     def __init__(self, reduction, weight, mask, normalizer, return_stats):
@@ -27,32 +33,58 @@ class LossModule(nn.Module):
         check_reduction(reduction)
         if normalizer is not None:
             check_normalizer(normalizer, reduction)
-        if weight is not None:
-            check_real("weight", weight)
         self.reduction = reduction
         self.return_stats = bool(return_stats)
-        self.register_buffer("weight", weight)
+        self._keep_dtype = ()  # names of the buffers that a cast leaves alone
+        self._weight = None
+        if weight is None or isinstance(weight, Tensor):
+            if weight is not None:
+                check_real("weight", weight)
+            self.register_buffer("weight", weight)
+        else:
+            check_source_type(weight)
+            self.register_buffer("weight", None)
+            self._weight = self._emptied("weight", weight)
         if isinstance(normalizer, Tensor):
             self.register_buffer("normalizer", normalizer, persistent=False)
         else:
             self.normalizer = normalizer
-        # The expression is kept without its tensors, which are buffers mask_0, mask_1, ...
-        region = as_region(mask)
-        tensors = () if region is None else region.tensors
-        for index, tensor in enumerate(tensors):
-            check_real("mask", tensor)
-            self.register_buffer(f"mask_{index}", tensor, persistent=False)
-        self._mask_count = len(tensors)
-        self._region = None if region is None else region.rebind((None,) * len(tensors))
+        self._region = None if mask is None else self._emptied("mask", as_region(mask))
 
     @property
     def mask(self) -> Region | None:
         """The constructor's mask, over the tensors where they are now."""
-        if self._region is None:
+        return self._filled("mask", self._region)
+
+    @property
+    def weight_source(self) -> WeightSource | None:
+        """The constructor's weight where that is a source, over the tensors where they are now."""
+        return self._filled("weight", self._weight)
+
+    def _emptied(self, name: str, expression: Expression) -> Expression:
+        """The expression without its tensors, which become buffers <name>_0, <name>_1, ..."""
+        tensors, factors = expression.tensors, expression.factors
+        for index, tensor in enumerate(tensors):
+            check_real(name, tensor)
+            self.register_buffer(f"{name}_{index}", tensor, persistent=False)
+            if not any(tensor is factor for factor in factors):
+                self._keep_dtype += (f"{name}_{index}",)
+        return expression.rebind((None,) * len(tensors))
+
+    def _filled(self, name: str, expression: Expression | None):
+        if expression is None:
             return None
-        return self._region.rebind(
-            tuple(getattr(self, f"mask_{i}") for i in range(self._mask_count))
-        )
+        count = len(expression.tensors)
+        return expression.rebind(tuple(getattr(self, f"{name}_{i}") for i in range(count)))
+
+    def _apply(self, fn, recurse=True):
+        before = {name: self._buffers[name] for name in self._keep_dtype}
+        super()._apply(fn, recurse)
+        for name, tensor in before.items():
+            moved = self._buffers[name]
+            if moved.dtype is not tensor.dtype:
+                self._buffers[name] = tensor.to(moved.device)
+        return self
 
     def options(self) -> dict:
         """The options that only this loss has."""
@@ -60,9 +92,14 @@ class LossModule(nn.Module):
 
     def extra_repr(self) -> str:
         shown = {**self.options(), "reduction": self.reduction}
-        for name in ("mask", "weight", "normalizer"):
-            if getattr(self, name) is not None:
-                shown[name] = getattr(self, name)
+        weight = self.weight if self._weight is None else self.weight_source
+        for name, value in (
+            ("mask", self.mask),
+            ("weight", weight),
+            ("normalizer", self.normalizer),
+        ):
+            if value is not None:
+                shown[name] = value
         if self.return_stats:
             shown["return_stats"] = True
         return ", ".join(f"{name}={_shown(value)}" for name, value in shown.items())
@@ -86,9 +123,11 @@ class LossModule(nn.Module):
 
     def _combined_weight(self, weight, input, torch_weight: bool):
         """The constructor's weight times the call's; 0 where either is."""
-        own = self.weight
+        own = self.weight if self._weight is None else self.weight_source
         if own is None or weight is None or not isinstance(input, Tensor):
             return own if weight is None else weight
+        if not isinstance(own, Tensor) or not isinstance(weight, Tensor):
+            return _product(own, weight, input, torch_weight)
         for factor in (own, weight):
             if torch_weight:
                 check_torch_weight("weight", factor, input)
@@ -102,7 +141,18 @@ class LossModule(nn.Module):
         return torch.where(both, own, 0.0) * torch.where(both, weight, 0.0)
 
 
+def _product(own, weight, input: Tensor, torch_weight: bool) -> WeightSource:
+    """The product of two weights, one of them a source."""
+    factors = []
+    for factor in (own, weight):
+        if not isinstance(factor, Tensor):
+            check_source_type(factor)
+        elif torch_weight:
+            check_torch_weight("weight", factor, input)
+            factor = torch_view(factor, input.ndim)
+        factors.append(as_source(factor))
+    return Product(*factors)
+
+
 def _shown(value) -> str:
-    if isinstance(value, Tensor):
-        return f"tensor({str(value.dtype)[6:]}, {tuple(value.shape)})"
-    return repr(value)
+    return tensor_text(value) if isinstance(value, Tensor) else repr(value)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ._checks import FLOATING, check_number, check_operand, check_real
 
 IMAGE_MIN_DIMS = 2  # batch and channels; edges and features need a spatial dim as well
+_EDGE_OPERATORS = '"forward", "sobel"'
 _COUNTS = {0: "none", 1: "one", 2: "two", 3: "three"}
 _LAYOUTS = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
@@ -64,8 +65,8 @@ def check_lengths_tensor(tensor) -> None:
         raise ValueError(f"fl.lengths must be (N,), one per sample, got {tuple(tensor.shape)}")
 
 
-def check_image_tensor(name: str, tensor, least_dims: int) -> None:
-    """(N or 1, C >= 1, ...), floating or uint8."""
+def check_image_tensor(name: str, tensor, least_dims: int, filled: bool = False) -> None:
+    """(N or 1, C >= 1, ...), floating or uint8; `filled`: no spatial dim may be 0."""
     check_real(name, tensor)
     if tensor.dtype not in FLOATING and tensor.dtype is not torch.uint8:
         raise TypeError(f"{name} must be a floating or uint8 tensor, got dtype {tensor.dtype}")
@@ -75,6 +76,34 @@ def check_image_tensor(name: str, tensor, least_dims: int) -> None:
             f"{name} must be (N, channels{spatial}), got {tuple(tensor.shape)}; an image without "
             "channels takes unsqueeze(1)"
         )
+    if filled and 0 in tensor.shape[2:]:
+        raise ValueError(f"{name} must not be empty, got {tuple(tensor.shape)}")
+
+
+def check_edge_operator(operator, image: Tensor) -> None:
+    if not isinstance(operator, str):
+        raise TypeError(
+            f"operator must be a str, got {type(operator).__name__}; accepted: {_EDGE_OPERATORS}"
+        )
+    if operator not in ("forward", "sobel"):
+        raise ValueError(f"operator must be one of {_EDGE_OPERATORS}, got {operator!r}")
+    if operator == "sobel" and image.ndim != 4:
+        raise ValueError(
+            f'operator="sobel" needs a 2-D image (N, channels, H, W), got {tuple(image.shape)}'
+        )
+
+
+def check_labels_tensor(name: str, labels) -> None:
+    check_real(name, labels)
+    if labels.ndim < 2:
+        raise ValueError(f"{name} must be (N, spatial dims), got {tuple(labels.shape)}")
+
+
+def check_radius(radius) -> None:
+    if isinstance(radius, bool) or not isinstance(radius, numbers.Integral):
+        raise TypeError(f"radius must be an integer, got {type(radius).__name__} {radius!r}")
+    if radius < 0:
+        raise ValueError(f"radius must be >= 0, got {radius}")
 
 
 # ---- at the call -------------------------------------------------------------------------------
@@ -139,10 +168,43 @@ def check_image(name: str, image: Tensor, input: Tensor) -> None:
             f"{name} must have the spatial shape of input: ({accepted}) for input "
             f"{tuple(input.shape)}, got {tuple(image.shape)}"
         )
-    check_image_batch(name, image, input)
+    _check_image_batch(name, image, input)
 
 
-def check_image_batch(name: str, image: Tensor, input: Tensor) -> None:
+def check_features(name: str, features: Tensor, input: Tensor) -> None:
+    """Features that are stretched over `input`: as many spatial dims, each of any size."""
+    if not 3 <= input.ndim <= 5 or features.ndim != input.ndim:
+        raise ValueError(
+            f"{name} must have as many spatial dims as input, one to three, got "
+            f"{tuple(features.shape)} for input {tuple(input.shape)}"
+        )
+    check_operand(name, features, input.device)
+    _check_image_batch(name, features, input)
+
+
+def check_labels(name: str, labels: Tensor, input: Tensor) -> None:
+    """(N or 1, spatial shape of `input`), also with a channel dim of size 1."""
+    check_spatial("fl.boundary", input)
+    check_operand(name, labels, input.device)
+    spatial, given = input.shape[2:], labels.shape
+    if given[1:] != spatial and given[1:] != (1, *spatial):
+        accepted = ", ".join(str(size) for size in ("N or 1", *spatial))
+        raise ValueError(
+            f"{name} must have the spatial shape of input, ({accepted}), with or without a "
+            f"channel dim of size 1, for input {tuple(input.shape)}; got {tuple(given)}"
+        )
+    _check_image_batch(name, labels, input)
+
+
+def check_target_labels(name: str, target: Tensor) -> None:
+    if target.ndim < 3 or target.shape[1] != 1:
+        raise ValueError(
+            f"{name} without labels takes those of the target, which must be (N, 1, spatial "
+            f"dims), got target {tuple(target.shape)}; pass fl.boundary(labels)"
+        )
+
+
+def _check_image_batch(name: str, image: Tensor, input: Tensor) -> None:
     if image.shape[0] != input.shape[0] and image.shape[0] != 1:
         _refuse_batch(name, image, input, " or 1")
 

@@ -105,8 +105,11 @@ def elementwise(
     """A checked call of the elementwise family, by the fastest way that gives all gradients."""
     program = _NO_REGION if region is None else region.compile(target.dtype)
     divisor = normalizer if isinstance(normalizer, Tensor) else None
-    if program is None or not _has_kernel(
-        input, target, weight, pos_weight, divisor, *program.tensors
+    is_source = weight is not None and not isinstance(weight, Tensor)
+    if (
+        program is None
+        or is_source
+        or not _has_kernel(input, target, weight, pos_weight, divisor, *program.tensors)
     ):
         return reference.elementwise(
             name,
@@ -166,7 +169,7 @@ def elementwise(
         loss, _, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
     if not return_stats:
         return loss
-    dtype = reference.compute_dtype(input, target, weight, pos_weight, *masks)
+    dtype = reference.compute_dtype(input, target, weight, pos_weight, *reference.factors(region))
     return loss, _stats(sums, dtype, reduction)
 
 

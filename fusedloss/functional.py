@@ -11,8 +11,8 @@ by mask and weight, and reduces:
 `input`                   float16, bfloat16, float32 or float64, any shape; dim 1 is the channel
                           dim where there are two or more
 `target`                  the same shape; floating, integer or bool (read as numbers)
-`weight`                  multiplies an element's loss; same broadcasting as `mask` (in the binary
-                          cross-entropies: torch's broadcasting alone)
+`weight`                  multiplies an element's loss: a tensor, broadcast as `mask` is (in the
+                          binary cross-entropies: as in torch), or a weight source (``fl.edges``)
 `mask`                    a tensor or a region such as ``fl.target > 0``: which elements take part.
                           Non-zero takes part; a floating value multiplies the loss as well. As many
                           dims as `input`: torch's broadcasting; one fewer: positions (no channel
@@ -47,6 +47,7 @@ from torch import Tensor
 from ._checks import check_elementwise, check_legacy, check_number, torch_view
 from .autograd import elementwise
 from .regions import as_region
+from .weights import WeightSource
 
 __all__ = [
     "binary_cross_entropy",
@@ -67,7 +68,7 @@ def l1_loss(
     size_average=None,
     reduce=None,
     reduction: str = "mean",
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     *,
     mask=None,
     normalizer=None,
@@ -95,7 +96,7 @@ def mse_loss(
     size_average=None,
     reduce=None,
     reduction: str = "mean",
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     *,
     mask=None,
     normalizer=None,
@@ -125,7 +126,7 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -154,7 +155,7 @@ def huber_loss(
     target: Tensor,
     reduction: str = "mean",
     delta: float = 1.0,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     *,
     mask=None,
     normalizer=None,
@@ -184,7 +185,7 @@ def charbonnier_loss(
     reduction: str = "mean",
     eps: float = 1e-3,
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -211,7 +212,7 @@ def log_cosh_loss(
     target: Tensor,
     reduction: str = "mean",
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -233,7 +234,7 @@ def log_cosh_loss(
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     size_average=None,
     reduce=None,
     reduction: str = "mean",
@@ -265,7 +266,7 @@ def binary_cross_entropy(
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     size_average=None,
     reduce=None,
     reduction: str = "mean",
@@ -301,7 +302,7 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: str = "mean",
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -333,5 +334,7 @@ def _loss(name, options, operands, mask, reduction, normalizer, return_stats, to
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
     if torch_weight:
         input, target, weight, pos_weight = operands
-        operands = (input, target, torch_view(weight, input.ndim), pos_weight)
+        if isinstance(weight, Tensor):
+            weight = torch_view(weight, input.ndim)
+        operands = (input, target, weight, pos_weight)
     return elementwise(name, options, *operands, region, reduction, normalizer, return_stats)

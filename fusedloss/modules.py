@@ -6,9 +6,11 @@ Positional order is that of torch's modules where torch has them. Besides, every
 multiplies it. What the options mean, and which errors they raise, is said in
 ``fusedloss.functional``; wrong options are refused by the constructor.
 
-Tensors given to a constructor, also those inside a region, are buffers and move with ``.to()``.
-``weight`` and ``pos_weight`` are in the ``state_dict`` under torch's names; masks and normalizers
-are not, so the ``state_dict`` can be exchanged with that of torch's module.
+Tensors given to a constructor, also those inside a region or a weight source, are buffers and move
+with ``.to()``. Images, features, labels, coordinates and lengths move to another device only: they
+keep their dtype, since in 16 bits a box would be another box. ``weight`` and ``pos_weight`` are in
+the ``state_dict`` under torch's names; a weight source (the attribute ``weight_source``), masks and
+normalizers are not, so the ``state_dict`` can be exchanged with that of torch's module.
 
     >>> import torch, fusedloss as fl
     >>> criterion = fl.SmoothL1Loss(beta=0.5, mask=fl.target.isfinite())
@@ -24,6 +26,7 @@ from torch import Tensor
 from . import functional
 from ._checks import check_legacy, check_number, check_real
 from ._loss_module import LossModule
+from .weights import WeightSource
 
 __all__ = [
     "BCELoss",
@@ -54,7 +57,7 @@ class L1Loss(LossModule):
         reduce=None,
         reduction: str = "mean",
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,
@@ -82,7 +85,7 @@ class MSELoss(LossModule):
         reduce=None,
         reduction: str = "mean",
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,
@@ -111,7 +114,7 @@ class SmoothL1Loss(LossModule):
         reduction: str = "mean",
         beta: float = 1.0,
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,
@@ -143,7 +146,7 @@ class HuberLoss(LossModule):
         reduction: str = "mean",
         delta: float = 1.0,
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,
@@ -174,7 +177,7 @@ class CharbonnierLoss(LossModule):
         reduction: str = "mean",
         eps: float = 1e-3,
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,
@@ -204,7 +207,7 @@ class LogCoshLoss(LossModule):
         self,
         reduction: str = "mean",
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,
@@ -229,7 +232,7 @@ class BCELoss(LossModule):
 
     def __init__(
         self,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         size_average=None,
         reduce=None,
         reduction: str = "mean",
@@ -260,7 +263,7 @@ class BCEWithLogitsLoss(LossModule):
 
     def __init__(
         self,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         size_average=None,
         reduce=None,
         reduction: str = "mean",
@@ -300,7 +303,7 @@ class SigmoidFocalLoss(LossModule):
         gamma: float = 2.0,
         reduction: str = "mean",
         *,
-        weight: Tensor | None = None,
+        weight: Tensor | WeightSource | None = None,
         mask=None,
         normalizer=None,
         return_stats: bool = False,

@@ -392,7 +392,15 @@ def test_signatures_are_those_of_functional(name):
 
 @pytest.mark.parametrize(
     "module",
-    ["reference.functions", "reference.maps", "regions", "quantities", "shapes", "stats"],
+    [
+        "reference.functions",
+        "reference.maps",
+        "regions",
+        "quantities",
+        "shapes",
+        "stats",
+        "weights",
+    ],
 )
 def test_examples_in_docstrings(module):
     failed, tried = doctest.testmod(importlib.import_module(f"fusedloss.{module}"))

@@ -3,11 +3,11 @@
 This is the executable specification: the kernels are tested against it (in float64), and what no
 kernel does (double backward, transforms, gradients of weights, other devices) is computed by it.
 
-Read `_formulas.py` for the losses, `_terms.py` and `_masking.py` for regions, `_elementwise.py` for
-normalizers, reductions and statistics, `functions.py` for the signatures.
+Read `_formulas.py` for the losses, `_terms.py` for regions, `_sources.py` for weight sources,
+`_elementwise.py` for normalizers, reductions and statistics, `functions.py` for the signatures.
 """
 
-from ._elementwise import compute_dtype, elementwise, result_dtype
+from ._elementwise import compute_dtype, elementwise, factors, result_dtype
 from ._formulas import DEFAULT_NORMALIZERS
 from .functions import (
     binary_cross_entropy,
@@ -20,7 +20,7 @@ from .functions import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
-from .maps import region_mask
+from .maps import region_mask, weight_map
 
 __all__ = [
     "DEFAULT_NORMALIZERS",
@@ -28,8 +28,8 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "charbonnier_loss",
     "compute_dtype",
-    "default_normalizer",
     "elementwise",
+    "factors",
     "huber_loss",
     "l1_loss",
     "log_cosh_loss",
@@ -38,4 +38,5 @@ __all__ = [
     "result_dtype",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
+    "weight_map",
 ]

@@ -17,16 +17,18 @@ def elementwise(
     options: tuple[float, ...],
     input: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
+    weight=None,
     pos_weight: Tensor | None = None,
     region=None,
     reduction: str = "mean",
     normalizer=None,
     return_stats: bool = False,
 ):
-    """The loss `name` of checked arguments; `options` are its own numbers in order."""
-    masks = () if region is None else region.factors
-    dtype = compute_dtype(input, target, weight, pos_weight, *masks)
+    """The loss `name` of checked arguments; `options` are its own numbers in order.
+
+    `weight` is a tensor, a weight source or None.
+    """
+    dtype = compute_dtype(input, target, pos_weight, *factors(weight), *factors(region))
     selection = select(region, weight, input, target, dtype)
     if name == "binary_cross_entropy":
         _check_probabilities(input, selection.active)
@@ -38,6 +40,13 @@ def elementwise(
     loss = _weighted(ELEMENTWISE[name].value(x, t, *options), selection)
     default = DEFAULT_NORMALIZERS[name]
     return _reduced(loss, selection, default, reduction, normalizer, return_stats, input)
+
+
+def factors(operand) -> tuple[Tensor, ...]:
+    """The tensors in a mask or weight (None, a tensor, an expression) whose values count."""
+    if operand is None:
+        return ()
+    return (operand,) if isinstance(operand, Tensor) else operand.factors
 
 
 def compute_dtype(*operands: Tensor | None) -> torch.dtype:

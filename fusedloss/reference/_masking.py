@@ -1,17 +1,13 @@
-"""What a region selects, as dense tensors; `_terms.py` has the meaning of each term.
-
-A region's value is a bool tensor, or a floating one where a floating mask takes part; either
-broadcasts to `input` by torch's rules. An element takes part where the value is not 0.
-"""
+"""Who takes part in a loss, and how much each element counts: mask and weight brought together."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import regions
 from .._checks import broadcast_view
-from ._terms import TERMS
+from ._sources import combined, leaf_values
+from ._terms import region_value
 
 
 class Selection(NamedTuple):
@@ -26,12 +22,15 @@ class Selection(NamedTuple):
     active: Tensor | None
 
 
-def select(
-    region, weight: Tensor | None, input: Tensor, target: Tensor, dtype: torch.dtype
-) -> Selection:
+def select(region, weight, input: Tensor, target: Tensor, dtype: torch.dtype) -> Selection:
+    """`weight` is a tensor with `input`'s dims or fewer, a weight source, or None."""
     mask = None if region is None else region_value(region, input, target, dtype)
-    if weight is not None:
-        weight = broadcast_view(weight, target.ndim).to(target.device, dtype)
+    source, leaves = None, ()
+    if isinstance(weight, Tensor):
+        weight = broadcast_view(weight, input.ndim).to(input.device, dtype)
+    elif weight is not None:
+        source, leaves = weight, leaf_values(weight, input, target, dtype)
+        weight = combined(source, leaves)
     if mask is None and weight is None:
         return Selection(None, None, None)
     if weight is None:
@@ -42,34 +41,8 @@ def select(
         active = (mask != 0) & (weight != 0)
     if mask is not None and mask.dtype is not torch.bool:
         mask = torch.where(mask != 0, mask, 0.0)
+    if source is not None:  # a factor must not spoil the gradient of another
+        weight = combined(source, [torch.where(active, leaf, 1.0) for leaf in leaves])
     if weight is not None:
         weight = torch.where(active, weight, 0.0)
     return Selection(mask, weight, active)
-
-
-def region_value(
-    region: regions.Region, input: Tensor, target: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """The value of a region: bool, or `dtype` where a floating mask takes part."""
-    term = TERMS.get(type(region))
-    if term is not None:
-        return term(region, input, target)
-    if isinstance(region, regions.TensorRegion):
-        mask = broadcast_view(region.tensor, input.ndim).to(input.device)
-        return mask.to(dtype) if mask.is_floating_point() else mask != 0
-    if isinstance(region, regions.Not):
-        return region_value(region.operand, input, target, dtype) == 0
-    left = region_value(region.left, input, target, dtype)
-    right = region_value(region.right, input, target, dtype)
-    if left.dtype is torch.bool and right.dtype is torch.bool:
-        return left & right if isinstance(region, regions.And) else left | right
-    left, right = left.to(dtype), right.to(dtype)
-    if isinstance(region, regions.Or):
-        return torch.maximum(left, right)
-    return product(left, right)
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """left * right, and 0 with zero gradients where either is 0, whatever the other holds."""
-    both = (left != 0) & (right != 0)
-    return torch.where(both, left, 0.0) * torch.where(both, right, 0.0)

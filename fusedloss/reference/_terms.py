@@ -1,6 +1,8 @@
-"""The meaning of every region term: bool tensors that broadcast to `input`.
+"""What a region selects: the meaning of every region term, and of ``& | ~``.
 
-A term that is the same for all channels has a channel dim of size 1. Nothing here carries a
+The value of a region is a bool tensor, or a floating one where a floating mask takes part; either
+broadcasts to `input` by torch's rules. An element takes part where it is not 0. A term that is the
+same for all channels has a channel dim of size 1. Nothing here carries a
 gradient: neither to `input`, through its variance, nor to images, coordinates or lengths.
 """
 
@@ -10,7 +12,8 @@ import operator
 import torch
 from torch import Tensor
 
-from .. import _comparison, quantities, shapes
+from .. import _comparison, quantities, regions, shapes
+from .._checks import broadcast_view
 
 _OPERATORS = {
     ">": operator.gt,
@@ -20,6 +23,34 @@ _OPERATORS = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+
+
+def region_value(
+    region: regions.Region, input: Tensor, target: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """The value of a region: bool, or `dtype` where a floating mask takes part."""
+    term = TERMS.get(type(region))
+    if term is not None:
+        return term(region, input, target)
+    if isinstance(region, regions.TensorRegion):
+        mask = broadcast_view(region.tensor, input.ndim).to(input.device)
+        return mask.to(dtype) if mask.is_floating_point() else mask != 0
+    if isinstance(region, regions.Not):
+        return region_value(region.operand, input, target, dtype) == 0
+    left = region_value(region.left, input, target, dtype)
+    right = region_value(region.right, input, target, dtype)
+    if left.dtype is torch.bool and right.dtype is torch.bool:
+        return left & right if isinstance(region, regions.And) else left | right
+    left, right = left.to(dtype), right.to(dtype)
+    if isinstance(region, regions.Or):
+        return torch.maximum(left, right)
+    return product(left, right)
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left * right, and 0 with zero gradients where either is 0, whatever the other holds."""
+    both = (left != 0) & (right != 0)
+    return torch.where(both, left, 0.0) * torch.where(both, right, 0.0)
 
 
 # ---- comparisons -------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ by mask and weight, and reduces:
 `input`                   float16, bfloat16, float32 or float64, any shape; dim 1 is the channel
                           dim where there are two or more
 `target`                  the same shape; floating, integer or bool (read as numbers)
-`weight`                  multiplies an element's loss; same broadcasting as `mask` (in the binary
-                          cross-entropies: torch's broadcasting alone)
+`weight`                  multiplies an element's loss: a tensor, broadcast as `mask` is (in the
+                          binary cross-entropies: as in torch), or a weight source (``fl.edges``)
 `mask`                    a tensor or a region such as ``fl.target > 0``: which elements take part.
                           Non-zero takes part; a floating value multiplies the loss as well. As many
                           dims as `input`: torch's broadcasting; one fewer: positions (no channel
@@ -38,6 +38,7 @@ from torch import Tensor
 
 from .._checks import check_elementwise, check_legacy, check_number, torch_view
 from ..regions import as_region
+from ..weights import WeightSource
 from ._elementwise import elementwise
 
 
@@ -47,7 +48,7 @@ def l1_loss(
     size_average=None,
     reduce=None,
     reduction: str = "mean",
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     *,
     mask=None,
     normalizer=None,
@@ -75,7 +76,7 @@ def mse_loss(
     size_average=None,
     reduce=None,
     reduction: str = "mean",
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     *,
     mask=None,
     normalizer=None,
@@ -105,7 +106,7 @@ def smooth_l1_loss(
     reduction: str = "mean",
     beta: float = 1.0,
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -134,7 +135,7 @@ def huber_loss(
     target: Tensor,
     reduction: str = "mean",
     delta: float = 1.0,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     *,
     mask=None,
     normalizer=None,
@@ -164,7 +165,7 @@ def charbonnier_loss(
     reduction: str = "mean",
     eps: float = 1e-3,
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -191,7 +192,7 @@ def log_cosh_loss(
     target: Tensor,
     reduction: str = "mean",
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -213,7 +214,7 @@ def log_cosh_loss(
 def binary_cross_entropy(
     input: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     size_average=None,
     reduce=None,
     reduction: str = "mean",
@@ -245,7 +246,7 @@ def binary_cross_entropy(
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     size_average=None,
     reduce=None,
     reduction: str = "mean",
@@ -281,7 +282,7 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     reduction: str = "mean",
     *,
-    weight: Tensor | None = None,
+    weight: Tensor | WeightSource | None = None,
     mask=None,
     normalizer=None,
     return_stats: bool = False,
@@ -313,5 +314,7 @@ def _loss(name, options, operands, mask, reduction, normalizer, return_stats, to
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
     if torch_weight:
         input, target, weight, pos_weight = operands
-        operands = (input, target, torch_view(weight, input.ndim), pos_weight)
+        if isinstance(weight, Tensor):
+            weight = torch_view(weight, input.ndim)
+        operands = (input, target, weight, pos_weight)
     return elementwise(name, options, *operands, region, reduction, normalizer, return_stats)

@@ -5,7 +5,10 @@ from torch import Tensor
 
 from .._checks import check_elementwise
 from ..regions import as_region
-from ._masking import region_value
+from ..weights import as_source
+from ._elementwise import compute_dtype
+from ._sources import combined, leaf_values
+from ._terms import region_value
 
 
 def region_mask(region, input: Tensor, target: Tensor) -> Tensor:
@@ -31,6 +34,29 @@ def region_mask(region, input: Tensor, target: Tensor) -> Tensor:
     check_elementwise(input, target, None, None, region, "none", None)
     value = region_value(region, input, target, torch.float64)
     return _dense(value != 0, input)
+
+
+def weight_map(source, input: Tensor, target: Tensor) -> Tensor:
+    """What a weight source weighs each position with, as a dense tensor that broadcasts to `input`.
+
+    Shaped like `region_mask`, in float32 (float64 where `input`, `target` or a tensor that is
+    itself a weight is). `source` may be a tensor. The losses never make such a tensor.
+
+    Raises what a loss called with ``weight=source`` raises.
+
+    Example::
+
+        >>> import torch, fusedloss as fl
+        >>> labels = torch.tensor([[[[0, 0, 0, 1]]]])
+        >>> fl.weight_map(1 + 4 * fl.boundary(), torch.zeros(1, 1, 1, 4), labels)
+        tensor([[[[1., 1., 5., 5.]]]])
+    """
+    if source is None:
+        raise TypeError("source must be a tensor or a weight source, got NoneType")
+    check_elementwise(input, target, source, None, None, "none", None)
+    source = as_source(source)
+    dtype = compute_dtype(input, target, *source.factors)
+    return _dense(combined(source, leaf_values(source, input, target, dtype)), input)
 
 
 def _dense(values: Tensor, input: Tensor) -> Tensor:
