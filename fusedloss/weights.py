@@ -97,7 +97,7 @@ class WeightSource(Expression):
                 f"{name or func} does not take a weight source; a weight source goes into the "
                 "`weight` of a loss and combines with + - * and division by a number"
             )
-        left, right = args[::-1] if name.startswith("__r") or name == "rsub" else args
+        left, right = args[::-1] if name in _REVERSED else args
         return kind(_operand(kind.symbol, left), _operand(kind.symbol, right))
 
 
@@ -177,6 +177,9 @@ _TORCH_OPERATORS = {
     "__mul__": Product,
     "__rmul__": Product,
 }
+
+
+_REVERSED = ("__radd__", "__rsub__", "rsub", "__rmul__")
 
 
 class Edges(WeightSource):

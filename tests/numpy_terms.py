@@ -231,10 +231,12 @@ def edges(image, kind="forward"):
             for c in range(pixels.shape[1]):
                 gx = gy = 0.0
                 for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+                    if dy == dx == 0:
+                        continue
                     i = min(max(y + dy, 0), shape[2] - 1)
                     j = min(max(x + dx, 0), shape[3] - 1)
-                    gx += dx * (2 - abs(dy)) * pixels[n, c, i, j]
-                    gy += dy * (2 - abs(dx)) * pixels[n, c, i, j]
+                    gx += dx * (2 - abs(dy)) * pixels[n, c, i, j] if dx else 0
+                    gy += dy * (2 - abs(dx)) * pixels[n, c, i, j] if dy else 0
                 total += np.sqrt(gx**2 + gy**2)
             return total
 
@@ -270,8 +272,8 @@ def activation(features):
 
 def normalized(a):
     def value(x, t):
-        mask = np.broadcast_to(a.value(x, t) != 0, x.shape).astype(float)
-        return normalise(mask if x.ndim >= 2 else mask[None])[... if x.ndim >= 2 else 0]
+        mask = (a.value(x, t) != 0).astype(float)
+        return normalise(mask) if x.ndim >= 2 else normalise(mask[None])[0]
 
     return Term(fl.normalized(a.expression), value)
 

@@ -112,7 +112,7 @@ def _resized(values: Tensor, dim: int, size: int) -> Tensor:
     if old == size:
         return values
     places = torch.arange(size, device=values.device, dtype=torch.float64)
-    places = ((places + 0.5) * (old / size) - 0.5).clamp(0, old - 1)
+    places = ((places + 0.5) * (old / max(1, size)) - 0.5).clamp(0, old - 1)
     low = places.floor().to(torch.int64)
     high = (low + 1).clamp(max=old - 1)
     share = (places - low).to(values.dtype).reshape(-1, *[1] * (values.ndim - 1 - dim))
