@@ -353,7 +353,8 @@ def boundary(
     the position's own, else `outside`.
 
     `labels`: (N or 1, spatial shape of `input`), with or without a channel dim of size 1, any real
-    dtype, compared as they are; None takes those of the target: class indices, or one channel.
+    dtype, compared as they are (a NaN differs from all); None takes those of the target: class
+    indices, or one channel.
 
     Raises TypeError for another type of `labels` or a `radius` that is no integer, ValueError for
     a negative `radius` or weights that are not finite; at the call, ValueError where the labels'

@@ -47,11 +47,11 @@ class Backend:
         return cases[offset % min(self.share, len(cases)) :: self.share] if cases else cases
 
     def place(self, value):
-        """A tensor, a region or anything else on this backend's device."""
+        """A tensor, a region, a weight source or anything else on this backend's device."""
         if isinstance(value, torch.Tensor):
             moved = value.to(self.device)
             return moved.requires_grad_() if value.requires_grad and value.is_leaf else moved
-        if isinstance(value, fusedloss.Region):
+        if isinstance(value, (fusedloss.Region, fusedloss.WeightSource)):
             return value.rebind(tuple(self.place(tensor) for tensor in value.tensors))
         return value
 

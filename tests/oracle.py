@@ -65,7 +65,10 @@ def active(problem: Problem) -> Tensor:
 
 
 def full_weight(problem: Problem) -> Tensor:
+    """The weight's values, with `input`'s dims; of a source in float64."""
     weight, ndim = problem.weight, problem.input.ndim
+    if not isinstance(weight, Tensor):
+        return reference.weight_map(weight, problem.input.double(), problem.target)
     if problem.loss.name.startswith("binary_cross_entropy"):
         weight = weight[(None,) * (ndim - weight.ndim)]
     elif weight.ndim == ndim - 1 and ndim >= 2:
@@ -78,6 +81,8 @@ def exact(problem: Problem) -> Result:
     input = problem.input.detach().double().requires_grad_()
     arguments = {name: _double(value) for name, value in problem.arguments().items()}
     arguments["mask"] = dense_mask(problem)
+    if problem.weight is not None and not isinstance(problem.weight, Tensor):
+        arguments["weight"] = full_weight(problem)
     function = getattr(reference, problem.loss.name)
     loss, stats = function(input, _double(problem.target), **arguments, return_stats=True)
     dtype = problem.input.dtype
