@@ -194,6 +194,66 @@ WEIGHTS = {
     "scalar": lambda shape, rng: torch.tensor(1.75),
 }
 
+# Terms and sources that need spatial dims: two or three.
+
+
+def _coordinates(shape, rng, per_dim, extra=0, count=4, lead=True):
+    """(N, count, ...) or (count, ...) rows of coordinates somewhere around the spatial dims."""
+    spatial = shape[:1:-1]
+    leading = (shape[0], count) if lead else (count,)
+    rows = 1.4 * torch.rand((*leading, per_dim * len(spatial) + extra), generator=rng) - 0.2
+    return rows * torch.tensor([*spatial] * per_dim + [max(spatial) / 2] * extra)
+
+
+def _numbers(shape, rng, per_dim, extra=0):
+    row = _coordinates(shape, rng, per_dim, extra, 1, lead=False)[0].tolist()
+    return [
+        abs(value) if index >= per_dim * len(shape[2:]) else value
+        for index, value in enumerate(row)
+    ]
+
+
+def _photo(shape, rng, channels=3):
+    return torch.rand((shape[0], channels, *shape[2:]), generator=rng)
+
+
+TERMS = {
+    "variance": lambda shape, rng: fl.input.var() > 0.1,
+    "dark": lambda shape, rng: fl.image((255 * _photo(shape, rng)).to(torch.uint8)).mean() < 127,
+    "center": lambda shape, rng: fl.center(0.6),
+    "box": lambda shape, rng: fl.box(*_numbers(shape, rng, 2)),
+    "boxes": lambda shape, rng: fl.boxes(_coordinates(shape, rng, 2)),
+    "int-boxes": lambda shape, rng: fl.boxes(_coordinates(shape, rng, 2, lead=False).long()),
+    "disk": lambda shape, rng: fl.disk(*_numbers(shape, rng, 1, 1)),
+    "disks": lambda shape, rng: fl.disks(_coordinates(shape, rng, 1, 1)),
+    "keypoints": lambda shape, rng: fl.keypoints(_coordinates(shape, rng, 1, lead=False), 1.5),
+    "nested": lambda shape, rng: (
+        ~(fl.image(_photo(shape, rng)).mean() < 0.4) & (fl.input.var() > 0.05)
+        | fl.boxes(_coordinates(shape, rng, 2)) & (fl.target > 0)
+    ),
+}
+
+SOURCES = {
+    "edges": lambda shape, rng: fl.edges(_photo(shape, rng)),
+    "edges-uint8": lambda shape, rng: fl.edges((255 * _photo(shape, rng)[:1]).to(torch.uint8)),
+    "activation": lambda shape, rng: fl.activation(
+        torch.randn((shape[0], 4, *(1 + size // 2 for size in shape[2:])), generator=rng)
+    ),
+    "normalized": lambda shape, rng: fl.normalized(fl.image(_photo(shape, rng)).mean() < 0.5),
+    "normalized-target": lambda shape, rng: fl.normalized(fl.target > 0),
+    "boundary": lambda shape, rng: fl.boundary(
+        torch.randint(0, 2, positions(shape), generator=rng), inside=5.0, outside=0.5
+    ),
+    "affine": lambda shape, rng: 1 + 4 * fl.edges(_photo(shape, rng)),
+    "product": lambda shape, rng: (
+        make_weight(positions(shape), rng=rng)
+        * (
+            fl.boundary(torch.randint(0, 2, _column(shape), generator=rng), 2) / 2
+            + fl.edges(_photo(shape, rng))
+        )
+    ),
+}
+
 
 # ---- layouts: the same values in other strides -------------------------------------------------
 
