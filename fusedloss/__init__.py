@@ -9,8 +9,10 @@
 tensor([[-0.5000,  0.0000],
         [ 0.0000, -0.5000]])
 
-``fusedloss.functional`` holds the functions, ``fusedloss.reference`` the same in plain PyTorch; a
-region (``fl.target > 0``) says which elements take part.
+``fusedloss.functional`` holds the functions, ``fusedloss.reference`` the same in plain PyTorch. A
+region says which elements take part (``fl.target > 0``: `quantities.py`; ``fl.boxes(found)``:
+`shapes.py`), a weight source how much each counts (``1 + fl.edges(photo)``: `weights.py`);
+``fl.region_mask`` and ``fl.weight_map`` show either.
 """
 
 from . import _dynamo, functional, reference
