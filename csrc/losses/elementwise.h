@@ -181,7 +181,7 @@ struct BinaryCrossEntropyWithLogitsLoss {
     const math::Logistic<T> logistic(x);
     const T negative = T(1) - t, positive = q * t;
     return math::max(x, T(0)) * negative + math::max(-x, T(0)) * positive +
-           ((negative + positive) * logistic.log1p_e + nan_at_minus_infinity(x));
+           (negative + positive) * softplus(x, logistic);
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t, T q) const {
@@ -192,8 +192,7 @@ struct BinaryCrossEntropyWithLogitsLoss {
   template <class T>
   FL_HOST_DEVICE T value(T x, T t) const {
     const math::Logistic<T> logistic(x);
-    return x * ((logistic.positive ? T(1) : T(0)) - t) +
-           (logistic.log1p_e + nan_at_minus_infinity(x));
+    return x * ((logistic.positive ? T(1) : T(0)) - t) + softplus(x, logistic);
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
@@ -201,10 +200,10 @@ struct BinaryCrossEntropyWithLogitsLoss {
   }
 
  private:
-  // As torch, whose (1 - t) x + softplus(-x) is inf - inf there.
+  // log(1 + exp(-|x|)); NaN at -inf as torch, whose (1 - t) x + softplus(-x) is inf - inf there.
   template <class T>
-  FL_HOST_DEVICE static T nan_at_minus_infinity(T x) {
-    return math::min(x, T(0)) * T(0);
+  FL_HOST_DEVICE static T softplus(T x, const math::Logistic<T>& logistic) {
+    return logistic.positive ? logistic.log1p_e : x * T(0) + logistic.log1p_e;
   }
 };
 
