@@ -5,6 +5,9 @@ import torch
 
 from tests.backends import BACKENDS
 
+# One thread unless a test asks for more: threads that share busy cores wait for each other.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(params=BACKENDS, ids=str)
 def backend(request):
