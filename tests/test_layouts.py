@@ -7,10 +7,10 @@ import torch
 
 import fusedloss as fl
 from tests import cases
-from tests.cases import FLOATS, FUNCTIONS, LAYOUTS
+from tests.cases import FLOATS, FUNCTION, LAYOUTS
 from tests.oracle import assert_loss, assert_matches, evaluate, exact
 
-MSE, BCE = FUNCTIONS[1], FUNCTIONS[7]
+MSE, BCE = FUNCTION["mse_loss"], FUNCTION["binary_cross_entropy_with_logits"]
 SHAPES = ((7,), (6, 5), (2, 3, 8), (2, 3, 4, 5), (2, 3, 4, 5, 3), (2, 40, 9, 30), (3, 5, 2500))
 
 

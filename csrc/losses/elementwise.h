@@ -2,8 +2,8 @@
 //
 // A functor is a POD with its hyperparameters. `value` and `derivative` take one element in float
 // or double; they never see masks, weights, indices or tensors. `kName` is the public function's
-// name, `kOptions` how many options it takes; they arrive in the order of the public signature.
-// Formulas: torch.nn.functional's where torch has the loss; see fusedloss/reference for all.
+// name; the constructor takes the function's own options in the order of its signature. Formulas:
+// torch.nn.functional's where torch has the loss; see fusedloss/reference for all.
 #pragma once
 
 #include "core/math.h"

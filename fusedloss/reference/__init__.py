@@ -27,7 +27,6 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "charbonnier_loss",
     "compute_dtype",
-    "default_normalizer",
     "elementwise",
     "huber_loss",
     "l1_loss",
