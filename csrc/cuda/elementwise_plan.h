@@ -103,8 +103,6 @@ class ElementwisePlanner {
     if (none && call_.pass == Pass::kForwardGradient) return false;
     if (none && call_.pass != Pass::kBackward && !is_element_dense(p_.loss)) return false;
     call_.target_is_dense = is_element_dense(p_.target);
-    call_.grad_output_is_dense =
-        none && call_.pass == Pass::kBackward && is_element_dense(p_.grad_output);
     return true;
   }
 
@@ -113,7 +111,7 @@ class ElementwisePlanner {
   bool make_views(Make&& make) {
     bool fits = make(p_.weight, &call_.weight) && make(p_.pos_weight, &call_.pos_weight);
     if (!call_.target_is_dense) fits = fits && make(p_.target, &call_.target);
-    if (call_.pass == Pass::kBackward && !call_.grad_output_is_dense) {
+    if (call_.pass == Pass::kBackward) {
       fits = fits && make(p_.grad_output, &call_.grad_output);
     }
     for (int i = 0; i < p_.region.tensors; ++i) {

@@ -280,11 +280,10 @@ MUTANTS = [
         "misaligned",
     ),
     Mutant(
-        "threads take neighbouring slots in turn",
+        "neighbouring threads take distant slots",
         VECTOR,
-        "{row, 0, (first + i) * kLanes - shift, {}}",
-        "{row, 0, (first + i / kThreads + i % kThreads * (call_.slots_per_chunk / kThreads)) * "
-        "kLanes - shift, {}}",
+        "(first + threadIdx.x) * kLanes",
+        "(first + threadIdx.x % 32 * 8 + threadIdx.x / 32) * kLanes",
         "uncoalesced",
     ),
     Mutant(
