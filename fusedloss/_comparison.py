@@ -7,6 +7,7 @@ done here, in Python, so that it costs the kernel nothing and works while Dynamo
 """
 
 import math
+import operator
 
 import torch
 
@@ -61,7 +62,7 @@ def lower(operator: str, value: float, dtype: torch.dtype) -> tuple[int, int, fl
 
 def wrapped(value: int, dtype: torch.dtype) -> int | None:
     """The integer that an integer or bool target is compared with; None: torch cannot hold it."""
-    value = int(value)
+    value = operator.index(int(value))  # index: a compiler's symbolic integer becomes a constant
     if dtype is torch.bool:
         return value if _MIN_INT64 <= value < -_MIN_INT64 else None
     if not _MIN_INT64 <= value < 1 << 64:

@@ -103,62 +103,19 @@ def elementwise(
     name, options, input, target, weight, pos_weight, region, reduction, normalizer, return_stats
 ):
     """A checked call of the elementwise family, by the fastest way that gives all gradients."""
-    program = _NO_REGION if region is None else region.compile(target.dtype)
-    divisor = normalizer if isinstance(normalizer, Tensor) else None
-    is_source = weight is not None and not isinstance(weight, Tensor)
-    if (
-        program is None
-        or is_source
-        or not _has_kernel(input, target, weight, pos_weight, divisor, *program.tensors)
-    ):
-        return reference.elementwise(
-            name,
-            options,
-            input,
-            target,
-            weight,
-            pos_weight,
-            region,
-            reduction,
-            normalizer,
-            return_stats,
-        )
-    code, constants, masks = program
-    numbers = constants + options
-    if normalizer is None:
-        kind = _DEFAULT_NORMALIZERS[name]
-    elif isinstance(normalizer, str):
-        kind = normalizer
-    else:
-        kind = "given"
-        if divisor is None:
-            numbers += (float(normalizer),)
-    call = f"{name} {reduction} {kind}"
-    others = []
-    if weight is not None:
-        call += " weight"
-        others.append(_viewed(weight, input.ndim, input))
-    if pos_weight is not None:
-        call += " pos_weight"
-        others.append(_on_device(pos_weight, input))
-    if divisor is not None:
-        call += " normalizer"
-        others.append(_on_device(divisor, input))
-    if masks:
-        ndim = input.ndim
-        for mask in masks:
-            others.append(_viewed(mask, ndim, input))
+    rest = name, options, weight, pos_weight, region, reduction, normalizer
+    arguments = _op_arguments(input, target, *rest)
+    if arguments is None:
+        return reference.elementwise(name, options, input, target, *rest[2:], return_stats)
+    call, numbers, others, code = arguments
     if return_stats:
         call += " sums"
-    if input.dtype not in _WIDE and reference.result_dtype(input) is torch.float32:
-        call += " float_result"
     if input.requires_grad and torch.is_grad_enabled():
         if reduction != "none" and input.dtype in _WIDE:
             call += " gradient"
         if torch.compiler.is_compiling():
             loss, sums = CompiledElementwise.apply(input, call, numbers, code, target, *others)
         else:
-            rest = name, options, weight, pos_weight, region, reduction, normalizer
             result = _apply_eagerly(
                 input, (call, numbers, target, others, code, rest, return_stats)
             )
@@ -171,6 +128,53 @@ def elementwise(
         return loss
     dtype = reference.compute_dtype(input, target, weight, pos_weight, *reference.factors(region))
     return loss, _stats(sums, dtype, reduction)
+
+
+def _op_arguments(
+    input, target, name, options, weight, pos_weight, region, reduction, normalizer
+) -> tuple[str, tuple, list, tuple] | None:
+    """What csrc/core/elementwise_problem.h reads: (call, numbers, others, region's code).
+
+    None where no kernel can serve the call.
+    """
+    program = _NO_REGION if region is None else region.compile(target.dtype)
+    if program is None or (weight is not None and not isinstance(weight, Tensor)):
+        return None  # weight sources have no kernel yet
+    if not _has_kernel(input, target, weight, pos_weight, *program.tensors):
+        return None
+    code, constants, masks = program
+    numbers = constants + options
+    others = []
+    divisor = None
+    if normalizer is None:
+        kind = _DEFAULT_NORMALIZERS[name]
+    elif isinstance(normalizer, str):
+        kind = normalizer
+    else:
+        kind = "given"
+        if isinstance(normalizer, Tensor):
+            divisor = normalizer
+        else:
+            numbers += (float(normalizer),)
+    call = f"{name} {reduction} {kind}"
+    if weight is not None:
+        call += " weight"
+        others.append(_viewed(weight, input.ndim, input))
+    if pos_weight is not None:
+        call += " pos_weight"
+        others.append(_on_device(pos_weight, input))
+    if divisor is not None:
+        if divisor.requires_grad and torch.is_grad_enabled():
+            return None
+        call += " normalizer"
+        others.append(_on_device(divisor, input))
+    if masks:
+        ndim = input.ndim
+        for mask in masks:
+            others.append(_viewed(mask, ndim, input))
+    if input.dtype not in _WIDE and reference.result_dtype(input) is torch.float32:
+        call += " float_result"
+    return call, numbers, others, code
 
 
 def _holds_gradient(call: str) -> bool:

@@ -12,9 +12,7 @@ other terms are in `quantities.py` (comparisons of target, input and images) and
 To add a term: subclass `Region`, give it `tensors`/`rebind` if it holds any, `check` and `text`,
 its meaning to the reference, and, once a kernel knows its opcode, `emit`.
 Everything here is traced by Dynamo when a region is built inside ``torch.compile``: keep to plain
-classes and plain control flow. Two things Dynamo (torch 2.13) cannot do with any Python object, so
-they end a ``fullgraph=True`` trace: the operator ``~`` on a region (make that region outside), and
-a comparison with a number that it treats as dynamic (a changing argument; literals are fine).
+classes and plain control flow (`_dynamo.py` has what Dynamo cannot do by itself).
 """
 
 import torch

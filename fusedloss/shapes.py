@@ -87,6 +87,8 @@ class Disk(_NumberTerm):
 
 
 class Boxes(_TensorTerm):
+    """`tensor`: rows as of `Box`, (K, ...) or (N, K, ...)."""
+
     name = "fl.boxes"
 
     def check(self, input, target):
@@ -94,6 +96,8 @@ class Boxes(_TensorTerm):
 
 
 class Disks(_TensorTerm):
+    """`tensor`: rows as of `Disk`, (K, ...) or (N, K, ...)."""
+
     name = "fl.disks"
 
     def check(self, input, target):
@@ -101,7 +105,7 @@ class Disks(_TensorTerm):
 
 
 class Keypoints(_TensorTerm):
-    """Disks of one radius."""
+    """Disks of one radius; `tensor`: their centres."""
 
     name = "fl.keypoints"
 
@@ -120,6 +124,8 @@ class Keypoints(_TensorTerm):
 
 
 class Lengths(_TensorTerm):
+    """`tensor`: how many elements of each sequence, (N,)."""
+
     name = "fl.lengths"
 
     def check(self, input, target):

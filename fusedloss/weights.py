@@ -97,7 +97,7 @@ class WeightSource(Expression):
                 f"{name or func} does not take a weight source; a weight source goes into the "
                 "`weight` of a loss and combines with + - * and division by a number"
             )
-        left, right = args[::-1] if name in _REVERSED else args
+        left, right = args[::-1] if name in ("rsub", "__rsub__") else args
         return kind(_operand(kind.symbol, left), _operand(kind.symbol, right))
 
 
@@ -142,44 +142,35 @@ class _Operator(Pair, WeightSource):
 
 
 class Sum(_Operator):
+    """left + right."""
+
     symbol = "+"
     precedence = 1
 
 
 class Difference(_Operator):
+    """left - right."""
+
     symbol = "-"
     precedence = 1
 
 
 class Product(_Operator):
-    """0 where either operand is 0, whatever the other holds."""
+    """left * right; 0 where either operand is 0, whatever the other holds."""
 
     symbol = "*"
     precedence = 2
 
 
 class Quotient(_Operator):
-    """The right operand is a `Number` that is not 0."""
+    """left / right, where right is a `Number` that is not 0."""
 
     symbol = "/"
     precedence = 2
 
 
-_TORCH_OPERATORS = {
-    "add": Sum,
-    "__add__": Sum,
-    "__radd__": Sum,
-    "sub": Difference,
-    "__sub__": Difference,
-    "__rsub__": Difference,
-    "rsub": Difference,
-    "mul": Product,
-    "__mul__": Product,
-    "__rmul__": Product,
-}
-
-
-_REVERSED = ("__radd__", "__rsub__", "rsub", "__rmul__")
+_TORCH_OPERATORS = {"add": Sum, "sub": Difference, "mul": Product}
+_TORCH_OPERATORS |= {"rsub": Difference, "__rsub__": Difference}  # with the operands swapped
 
 
 class Edges(WeightSource):

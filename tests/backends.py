@@ -14,6 +14,7 @@ import torch
 
 import fusedloss
 from fusedloss import _ops
+from tests.emulator import elementwise
 
 
 @contextlib.contextmanager
@@ -59,12 +60,23 @@ class Backend:
         return self.name
 
 
+@contextlib.contextmanager
+def emulated():
+    """The CUDA kernels' own source, run on the CPU; what the emulator finds is an exception."""
+    with (
+        elementwise.recorded(),
+        replaced_ops(elementwise.forward, elementwise.backward, elementwise.scale_),
+    ):
+        yield
+
+
 CPU = Backend("cpu")
+EMULATED = Backend("emulated", active=emulated, checks_probabilities=False, share=11)
 
 
 def available() -> tuple[Backend, ...]:
     """The backends of this machine, by what it has."""
-    backends = [CPU]
+    backends = [CPU, EMULATED]
     if torch.cuda.is_available() and _ops.build_info()["cuda"]:
         backends.append(Backend("cuda", "cuda", checks_probabilities=False))
     return tuple(backends)

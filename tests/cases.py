@@ -46,11 +46,9 @@ LOSSES = (
     Loss("sigmoid_focal_loss", {"alpha": 0.6, "gamma": 0.5}, "logit"),
     Loss("sigmoid_focal_loss", {"alpha": 0.25, "gamma": 1.5}, "logit"),
 )
-# One row per function, for tests that cross many other tables.
-FUNCTIONS = tuple(
-    {loss.name: loss for loss in reversed(LOSSES)}[name]
-    for name in dict.fromkeys(loss.name for loss in LOSSES)
-)
+# One row per function, for tests that cross many other tables; by name, and all in order.
+FUNCTION = {loss.name: loss for loss in reversed(LOSSES)}
+FUNCTIONS = tuple(FUNCTION[name] for name in dict.fromkeys(loss.name for loss in LOSSES))
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64) + (

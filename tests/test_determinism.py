@@ -24,7 +24,7 @@ def same_bits(got, wanted):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("loss", FUNCTIONS, ids=str)
-def test_every_number_of_threads_gives_the_same_bits(backend, threads, loss, shape):
+def test_every_number_of_threads_gives_the_same_bits(real_backend, threads, loss, shape):
     index = FUNCTIONS.index(loss) + SHAPES.index(shape)
     for row, reduction in enumerate(REDUCTIONS):
         rng = cases.generator(str(loss), shape, reduction)
@@ -39,10 +39,10 @@ def test_every_number_of_threads_gives_the_same_bits(backend, threads, loss, sha
             mask=mask, weight=cases.make_weight((1,) * (len(shape) - 1) + shape[-1:], rng=rng)
         )
         threads(1)
-        wanted = evaluate(problem, backend)
+        wanted = evaluate(problem, real_backend)
         for count in (2, 3, 4, 1):
             threads(count)
-            same_bits(evaluate(problem, backend), wanted)
+            same_bits(evaluate(problem, real_backend), wanted)
 
 
 def test_alignment_does_not_change_the_bits(backend):
@@ -114,12 +114,12 @@ def test_mean_of_a_hundred_million_elements(dtype):
     assert abs(mean.item() - exact) <= 1e-6 * exact
 
 
-def test_weights_that_add_up(backend):
+def test_weights_that_add_up(real_backend):
     """Many equal float weights: the normalizer is a sum of its own and must not drift either."""
     count = 3_000_017
-    ones = backend.place(torch.ones(count))
+    ones = real_backend.place(torch.ones(count))
     for value, normalizer in itertools.product((0.1, 1 / 3), ("weights", "selected")):
-        _, stats = backend.functions.l1_loss(
+        _, stats = real_backend.functions.l1_loss(
             ones, ones * 0, mask=ones * value, normalizer=normalizer, return_stats=True
         )
         wanted = torch.tensor(value).double().item() * count

@@ -7,10 +7,10 @@ import torch
 
 import fusedloss as fl
 from tests import cases
-from tests.cases import FLOATS, FUNCTIONS, LAYOUTS
+from tests.cases import FLOATS, FUNCTION, LAYOUTS
 from tests.oracle import assert_loss, assert_matches, evaluate, exact
 
-MSE, BCE = FUNCTIONS[1], FUNCTIONS[7]
+MSE, BCE = FUNCTION["mse_loss"], FUNCTION["binary_cross_entropy_with_logits"]
 SHAPES = ((7,), (6, 5), (2, 3, 8), (2, 3, 4, 5), (2, 3, 4, 5, 3), (2, 40, 9, 30), (3, 5, 2500))
 
 
@@ -180,3 +180,20 @@ def test_conj_and_neg_views_are_resolved(backend):
         backend.place(target), 0 * backend.place(target), mask=lazy_mask
     )
     torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("shape", ((2, 3, 40, 40), (2, 3, 5, 7)), ids=str)
+def test_mask_and_weight_shared_by_the_channels_under_none(backend, shape):
+    """Both are worked out once for all channels; grad_output must not find its way into them."""
+    input, target, grad_output = (torch.randn(shape) for _ in range(3))
+    mask, weight = torch.rand(2, 1, *shape[2:]) > 0.3, torch.rand(2, 1, *shape[2:])
+    placed = backend.place(input).requires_grad_()
+    loss = backend.functions.mse_loss(
+        placed,
+        backend.place(target),
+        mask=backend.place(mask),
+        weight=backend.place(weight),
+        reduction="none",
+    )
+    (gradient,) = torch.autograd.grad(loss, placed, backend.place(grad_output))
+    torch.testing.assert_close(gradient.cpu(), 2 * (input - target) * (mask * weight) * grad_output)

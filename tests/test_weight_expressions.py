@@ -84,6 +84,34 @@ def test_sources_are_built_inside_compiled_functions(dynamic):
     close(compiled(*arguments), loss(*arguments))
 
 
+OPERATIONS = {
+    "tensor + source": lambda source, tensor, number: tensor + source,
+    "source + tensor": lambda source, tensor, number: source + tensor,
+    "tensor - source": lambda source, tensor, number: tensor - source,
+    "source - tensor": lambda source, tensor, number: source - tensor,
+    "tensor * source": lambda source, tensor, number: tensor * source,
+    "source * tensor": lambda source, tensor, number: source * tensor,
+    "number - source * number": lambda source, tensor, number: number - source * number,
+    "number + number * source": lambda source, tensor, number: number + number * source,
+    "source / number": lambda source, tensor, number: source / number,
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operators_inside_compiled_functions(operation):
+    """Also with numbers that change from call to call."""
+
+    def loss(input, target, tensor, number):
+        source = OPERATIONS[operation](fl.boundary(LABELS), tensor, number)
+        return fl.mse_loss(input, target, weight=source, mask=fl.input.var() > number / 10)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, backend="eager", fullgraph=True)
+    for value in (2, 0.5, 0.25, 3.0, 4.0):
+        arguments = (*operands(PLANE), TENSOR, value)
+        close(compiled(*arguments), loss(*arguments))
+
+
 def test_transforms_of_functorch():
     input, target = operands(PLANE)
     weight = TENSOR.unsqueeze(1)

@@ -1,23 +1,22 @@
 // The driver behind cpu/elementwise.h; instantiated once per operation type.
 #pragma once
 
-#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "cpu/elementwise.h"
 #include "cpu/elementwise_loops.h"
-#include "cpu/region_evaluator.h"
 #include "cpu/stream.h"
 #include "cpu/tiling.h"
+#include "cpu/weighting.h"
 
 namespace fusedloss::cpu {
 
 template <class T>
 struct ElementwiseScratch {
-  typename RegionEvaluator<T>::Scratch region;
-  alignas(64) T x[kTile], t[kTile], pos_weight[kTile], weight[kTile], w[kTile];
-  alignas(64) T grad_output[kTile], result[kTile], largest[kTile];
+  typename Weighting<T>::Scratch weighting;
+  alignas(64) T x[kTile], t[kTile], pos_weight[kTile];
+  alignas(64) T grad_output[kTile], scaled[kTile], result[kTile];
 };
 
 template <class Loss, class T>
@@ -29,20 +28,14 @@ class ElementwiseDriver {
       : loss_(loss),
         params_(params),
         parallel_for_(parallel_for),
-        tiling_(params.extents, params.normalizer == Normalizer::kPositions),
-        region_(params.region, params.target, params.extents),
+        weighting_(params.region, params.weight, params.target, params.extents, params.normalizer),
+        tiling_(weighting_.tiling()),
         input_(params.input, params.extents),
         target_(params.target, params.extents),
-        weight_(params.weight, params.extents),
         pos_weight_(params.pos_weight, params.extents),
         grad_output_(params.grad_output, loss_extents(params)),
         grad_input_(params.grad_input, params.extents),
-        value_(params.loss, loss_extents(params)),
-        has_region_(params.region),
-        weighted_(params.region || params.weight),
-        positional_(params.extents.channels == 1 ||
-                    ((!params.region || params.region.is_positional) &&
-                     !params.weight.varies_over_channels)) {}
+        value_(params.loss, loss_extents(params)) {}
 
   NotAProbability forward() {
     std::vector<Sums> blocks(tiling_.blocks());
@@ -50,7 +43,11 @@ class ElementwiseDriver {
     const bool none = params_.reduction == Reduction::kNone;
     const bool summed_first = grad_input_ && depends_on_mask();
     if (summed_first) {
-      run([&](int64_t block, Scratch& scratch) { sum_masks(block, scratch, blocks[block]); });
+      run([&](int64_t block, Scratch& scratch) {
+        tiling_.for_each_tile(block, [&](const TileRange& tile) {
+          weighting_.add_sums(tile, scratch.weighting, blocks[block]);
+        });
+      });
     }
     if (grad_input_) {
       combine(blocks, samples);
@@ -78,111 +75,11 @@ class ElementwiseDriver {
  private:
   // ---- one tile ---------------------------------------------------------------------------------
 
-  struct Weights {
-    const T* mask = nullptr;  // nullptr: 1
-    const T* w = nullptr;     // mask * weight, nullptr: 1
-  };
-
-  Weights weights(int64_t index, int64_t count, Scratch& scratch) const {
-    Weights result;
-    if (has_region_) result.w = result.mask = region_.evaluate(index, count, scratch.region);
-    if (weight_) {
-      const T* weight = load(weight_, index, count, scratch.weight);
-      if (has_region_) RegionLoops<T>::product(result.mask, weight, scratch.w, count);
-      result.w = has_region_ ? scratch.w : weight;
-    }
-    return result;
-  }
-
-  // Adds the mask and weight of `count` elements, each standing for `repeats`.
-  void add_masks(const Weights& weights, int64_t count, int64_t repeats, Sums& sums) const {
-    const double factor = static_cast<double>(repeats);
-    int64_t selected = count;
-    double mask = static_cast<double>(count);
-    if (weights.mask != nullptr) {
-      selected = SumLoops<T>::count_nonzero(weights.mask, count);
-      mask = params_.region.is_binary ? static_cast<double>(selected)
-                                      : SumLoops<T>::sum(weights.mask, count);
-    }
-    sums.selected += selected * repeats;
-    sums.mask += mask * factor;
-    sums.weights +=
-        weights.w == weights.mask ? mask * factor : SumLoops<T>::sum(weights.w, count) * factor;
-  }
-
-  // The largest mask value of each position, summed: only for masks that differ between channels.
-  void add_positions(const T* mask, const TileRange& tile, int64_t channel, Scratch& scratch,
-                     Sums& sums) const {
-    const Extents& extents = params_.extents;
-    if (tiling_.planar()) {
-      if (channel == 0) {
-        std::copy_n(mask, tile.count, scratch.largest);
-      } else {
-        RegionLoops<T>::raise_to(scratch.largest, mask, tile.count);
-      }
-      if (channel == extents.channels - 1) {
-        sums.positions += SumLoops<T>::sum(scratch.largest, tile.count);
-      }
-      return;
-    }
-    const int64_t inner = extents.inner, per_outer = extents.channels * inner;
-    for (int64_t row = 0; row < tile.count; row += per_outer) {
-      for (int64_t i = 0; i < inner; ++i) {
-        T largest = mask[row + i];
-        for (int64_t j = inner; j < per_outer; j += inner) {
-          largest = mask_or(mask[row + i + j], largest);
-        }
-        sums.positions += static_cast<double>(largest);
-      }
-    }
-  }
-
-  // Adds what this run contributes to the normalizers; `shared` means all channels have this mask.
-  void add_sums(const Weights& weights, const TileRange& tile, int64_t channel, bool shared,
-                Scratch& scratch, Sums& sums) const {
-    add_masks(weights, tile.count, shared ? tile.channels : 1, sums);
-    if (params_.normalizer != Normalizer::kPositions) return;
-    if (params_.extents.channels == 1 || (shared && tiling_.planar())) {
-      sums.positions += weights.mask == nullptr ? static_cast<double>(tile.count)
-                                                : SumLoops<T>::sum(weights.mask, tile.count);
-    } else if (weights.mask != nullptr) {
-      add_positions(weights.mask, tile, channel, scratch, sums);
-    } else if (tiling_.planar()) {
-      sums.positions += channel == 0 ? static_cast<double>(tile.count) : 0.0;
-    } else {
-      sums.positions += static_cast<double>(tile.count / params_.extents.channels);
-    }
-  }
-
-  template <class Visit>
-  void for_each_run(const TileRange& tile, Scratch& scratch, Visit&& visit) const {
-    Weights shared;
-    if (positional_ && weighted_) shared = weights(tile.begin, tile.count, scratch);
-    for (int64_t channel = 0; channel < tile.channels; ++channel) {
-      const int64_t index = tile.begin + channel * tile.channel_stride;
-      visit(index, channel,
-            positional_ || !weighted_ ? shared : weights(index, tile.count, scratch));
-    }
-  }
-
-  void sum_masks(int64_t block, Scratch& scratch, Sums& sums) const {
-    tiling_.for_each_tile(block, [&](const TileRange& tile) {
-      if (positional_) {
-        const Weights shared = weights(tile.begin, tile.count, scratch);
-        return add_sums(shared, tile, 0, true, scratch, sums);
-      }
-      for_each_run(tile, scratch, [&](int64_t, int64_t channel, const Weights& weights) {
-        add_sums(weights, tile, channel, false, scratch, sums);
-      });
-    });
-  }
-
   double run_tile(const TileRange& tile, Scratch& scratch, Sums* sums) {
     double total = 0;
-    for_each_run(tile, scratch, [&](int64_t index, int64_t channel, const Weights& weights) {
-      if (sums != nullptr && (!positional_ || channel == 0)) {
-        add_sums(weights, tile, channel, positional_, scratch, *sums);
-      }
+    int64_t channel = 0;
+    weighting_.for_each_run(tile, scratch.weighting, [&](int64_t index, const Weights<T>& weights) {
+      if (sums != nullptr) weighting_.add(weights, tile, channel++, scratch.weighting, *sums);
       total += run_loss(index, tile, weights.w, scratch);
     });
     return total;
@@ -205,8 +102,8 @@ class ElementwiseDriver {
       double scale = params_.sums[SumsLayout{params_.extents.samples}.scale(range.sample)];
       if (backward && params_.reduction == Reduction::kNone) {
         const T* grad_output = load(grad_output_, index, count, scratch.grad_output);
-        if (w != nullptr) RegionLoops<T>::product(w, grad_output, scratch.w, count);
-        tile.w = w != nullptr ? scratch.w : grad_output;
+        if (w != nullptr) RegionLoops<T>::product(w, grad_output, scratch.scaled, count);
+        tile.w = w != nullptr ? scratch.scaled : grad_output;
       } else if (backward) {
         T one;
         const double grad_output = static_cast<double>(*load(grad_output_, 0, 1, &one));
@@ -279,14 +176,15 @@ class ElementwiseDriver {
   }
 
   bool depends_on_mask() const {
-    if (params_.reduction == Reduction::kSampleMean) return weighted_;
-    return weighted_ && params_.reduction == Reduction::kMean &&
+    if (params_.reduction == Reduction::kSampleMean) return weighting_.is_weighted();
+    return weighting_.is_weighted() && params_.reduction == Reduction::kMean &&
            params_.normalizer != Normalizer::kAll && params_.normalizer != Normalizer::kGiven;
   }
 
   bool wants_sums() const {
-    return weighted_ && (params_.wants_sums || params_.reduction == Reduction::kMean ||
-                         params_.reduction == Reduction::kSampleMean);
+    return weighting_.is_weighted() &&
+           (params_.wants_sums || params_.reduction == Reduction::kMean ||
+            params_.reduction == Reduction::kSampleMean);
   }
 
   void combine(const std::vector<Sums>& blocks, std::vector<Sums>& samples) const {
@@ -295,15 +193,12 @@ class ElementwiseDriver {
       for (int64_t block = 0; block < tiling_.blocks_per_sample(); ++block) {
         samples[sample].combine(blocks[sample * tiling_.blocks_per_sample() + block]);
       }
-      if (!weighted_) set_unmasked(samples[sample]);
+      if (!weighting_.is_weighted()) {
+        const double total = samples[sample].total;
+        samples[sample] = weighting_.unweighted();
+        samples[sample].total = total;
+      }
     }
-  }
-
-  void set_unmasked(Sums& sums) const {
-    const Extents& extents = params_.extents;
-    sums.selected = extents.elements_per_sample();
-    sums.mask = sums.weights = static_cast<double>(sums.selected);
-    sums.positions = static_cast<double>(extents.positions_per_sample());
   }
 
   void set_scales(const std::vector<Sums>& samples) const {
@@ -349,10 +244,9 @@ class ElementwiseDriver {
   const Loss loss_;
   const ElementwiseParams& params_;
   const ParallelFor parallel_for_;
-  const Tiling tiling_;
-  const RegionEvaluator<T> region_;
-  const Stream input_, target_, weight_, pos_weight_, grad_output_, grad_input_, value_;
-  const bool has_region_, weighted_, positional_;
+  const Weighting<T> weighting_;
+  const Tiling& tiling_;
+  const Stream input_, target_, pos_weight_, grad_output_, grad_input_, value_;
   NotAProbability bad_input_;
   std::mutex bad_input_mutex_;
 };

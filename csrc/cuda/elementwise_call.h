@@ -50,7 +50,6 @@ struct KernelCall {
   bool sums_first = false;        // the gradient's scale needs a pass over mask and weight
 
   bool target_is_dense = false;  // of the input's type
-  bool grad_output_is_dense = false;
   View target, weight, pos_weight, grad_output;
   View region[Program::kMaxTensors];
 

@@ -68,8 +68,9 @@ __device__ __forceinline__ double finish_sample(const KernelCall& call, int64_t 
   Sums sums;
   if (call.masked) {
     sums = {values[kTotal], values[kWeights], values[kMask],
-            call.counts_positions ? values[kPositions]
-                                  : values[kMask] / static_cast<double>(p.extents.channels),
+            call.counts_positions
+                ? values[kPositions]
+                : divide_or_zero(values[kMask], static_cast<double>(p.extents.channels)),
             static_cast<int64_t>(values[kSelected])};
   } else {
     sums = unmasked_sums(p.extents);

@@ -103,8 +103,6 @@ class ElementwisePlanner {
     if (none && call_.pass == Pass::kForwardGradient) return false;
     if (none && call_.pass != Pass::kBackward && !is_element_dense(p_.loss)) return false;
     call_.target_is_dense = is_element_dense(p_.target);
-    call_.grad_output_is_dense =
-        none && call_.pass == Pass::kBackward && is_element_dense(p_.grad_output);
     return true;
   }
 
@@ -113,7 +111,7 @@ class ElementwisePlanner {
   bool make_views(Make&& make) {
     bool fits = make(p_.weight, &call_.weight) && make(p_.pos_weight, &call_.pos_weight);
     if (!call_.target_is_dense) fits = fits && make(p_.target, &call_.target);
-    if (call_.pass == Pass::kBackward && !call_.grad_output_is_dense) {
+    if (call_.pass == Pass::kBackward) {
       fits = fits && make(p_.grad_output, &call_.grad_output);
     }
     for (int i = 0; i < p_.region.tensors; ++i) {
@@ -156,12 +154,14 @@ class ElementwisePlanner {
   // ---- planar -----------------------------------------------------------------------------------
 
   bool walk_planar() {
-    // Whole slots in every plane, so that all of them have the same head; and enough of them.
-    if (extents_.inner % lanes_ != 0 || extents_.inner < 32 * lanes_) return false;
-    call_.rows = extents_.outer;
-    call_.rows_per_sample = extents_.outer / samples();
+    const bool has_channels = extents_.channels > 1;
+    call_.inner = has_channels ? extents_.inner : extents_.size[extents_.rank - 1];
+    // Short rows leave threads idle; the planes of a row must all have the same head.
+    if (call_.inner < 32 * lanes_ || (has_channels && call_.inner % lanes_ != 0)) return false;
     call_.channels = extents_.channels;
-    call_.inner = extents_.inner;
+    call_.rows = extents_.elements() / call_.channels / call_.inner;
+    if (call_.rows % samples() != 0) return false;
+    call_.rows_per_sample = call_.rows / samples();
     call_.channels_inside = 1;
     call_.region_repeats = p_.region.is_positional;
     call_.weight_repeats = !p_.weight.varies_over_channels;
@@ -172,8 +172,8 @@ class ElementwisePlanner {
   bool planar_view(const Operand& operand, View* view) const {
     *view = {operand.data, operand.dtype, Access::kUniform, 0, 0};
     if (!operand) return true;
-    const auto inner = split_at(extents_.inner, extents_.rank);
-    const auto channel = inner ? split_at(extents_.channels, *inner) : std::nullopt;
+    const auto inner = split_at(call_.inner, extents_.rank);
+    const auto channel = inner ? split_at(call_.channels, *inner) : std::nullopt;
     if (!channel) return false;
     const auto run = linear_stride(operand, *inner, extents_.rank);
     const auto channels = linear_stride(operand, *channel, *inner);

@@ -117,10 +117,11 @@ class VectorBlock {
     const int64_t start = row * call_.channels * call_.inner;
     const auto lane = reinterpret_cast<uintptr_t>(p_.input.data) / sizeof(T) + start;
     const int64_t shift = static_cast<int64_t>(lane % kLanes);
+    const int64_t past = (first + call_.slots_per_chunk) * kLanes - shift;
+    const int64_t end = past < call_.inner ? past : call_.inner;
+    Slot slot{row, 0, (first + threadIdx.x) * kLanes - shift, {}};
 #pragma unroll 1
-    for (int i = threadIdx.x; i < call_.slots_per_chunk; i += kThreads) {
-      Slot slot{row, 0, (first + i) * kLanes - shift, {}};
-      if (slot.position >= call_.inner) break;
+    for (; slot.position < end; slot.position += kThreads * kLanes) {
       slot.span.begin = slot.position < 0 ? static_cast<int>(-slot.position) : 0;
       const int64_t rest = call_.inner - slot.position;
       slot.span.end = rest < kLanes ? static_cast<int>(rest) : kLanes;
@@ -145,13 +146,10 @@ class VectorBlock {
     for (slot.channel = 0; slot.channel < call_.channels; ++slot.channel) {
       const int64_t index =
           (slot.row * call_.channels + slot.channel) * call_.inner + slot.position;
-      Words x{}, t{}, grad_output{}, result{};
+      Words x{}, t{}, result{};
       if (!sums_only) x = load(p_.input, index, slot.span);
       if (call_.target_is_dense && (!sums_only || call_.region_reads_target)) {
         t = load(p_.target, index, slot.span);
-      }
-      if (kBackward && call_.grad_output_is_dense) {
-        grad_output = load(p_.grad_output, index, slot.span);
       }
 #pragma unroll 1
       for (int part = 0; part < kParts; ++part) {
@@ -161,7 +159,7 @@ class VectorBlock {
         load_masks(few, part, masks, terms, tally);
         if (sums_only) continue;
         terms.x = select_part(x, part);
-        if (kBackward && none) scale_each(few, grad_output, part, terms.factor);
+        if (kBackward && none) scale_each(few, terms.factor);
         put_part(compute(few, terms, scale, tally), part, result);
       }
       tally.step();
@@ -259,11 +257,9 @@ class VectorBlock {
     }
   }
 
-  __device__ __forceinline__ void scale_each(const Slot& few, const Words& grad_output, int part,
-                                             Values& factor) const {
-    const Values values = call_.grad_output_is_dense
-                              ? select_part(grad_output, part)
-                              : load_view<O, kWidth>(call_.grad_output, few, call_.channels_inside);
+  // By the grad_output of each element.
+  __device__ __forceinline__ void scale_each(const Slot& few, Values& factor) const {
+    const Values values = load_view<O, kWidth>(call_.grad_output, few, call_.channels_inside);
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
       factor.at[lane] = mask_times_weight(factor.at[lane], values.at[lane]);

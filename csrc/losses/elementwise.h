@@ -2,8 +2,8 @@
 //
 // A functor is a POD with its hyperparameters. `value` and `derivative` take one element in float
 // or double; they never see masks, weights, indices or tensors. `kName` is the public function's
-// name, `kOptions` how many options it takes; they arrive in the order of the public signature.
-// Formulas: torch.nn.functional's where torch has the loss; see fusedloss/reference for all.
+// name; the constructor takes the function's own options in the order of its signature. Formulas:
+// torch.nn.functional's where torch has the loss; see fusedloss/reference for all.
 #pragma once
 
 #include "core/math.h"
@@ -181,7 +181,7 @@ struct BinaryCrossEntropyWithLogitsLoss {
     const math::Logistic<T> logistic(x);
     const T negative = T(1) - t, positive = q * t;
     return math::max(x, T(0)) * negative + math::max(-x, T(0)) * positive +
-           (negative + positive) * logistic.log1p_e;
+           (negative + positive) * softplus(x, logistic);
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t, T q) const {
@@ -192,11 +192,18 @@ struct BinaryCrossEntropyWithLogitsLoss {
   template <class T>
   FL_HOST_DEVICE T value(T x, T t) const {
     const math::Logistic<T> logistic(x);
-    return x * ((logistic.positive ? T(1) : T(0)) - t) + logistic.log1p_e;
+    return x * ((logistic.positive ? T(1) : T(0)) - t) + softplus(x, logistic);
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
     return math::Logistic<T>(x).sigmoid() - t;
+  }
+
+ private:
+  // log(1 + exp(-|x|)); NaN at -inf as torch, whose (1 - t) x + softplus(-x) is inf - inf there.
+  template <class T>
+  FL_HOST_DEVICE static T softplus(T x, const math::Logistic<T>& logistic) {
+    return logistic.positive ? logistic.log1p_e : x * T(0) + logistic.log1p_e;
   }
 };
 

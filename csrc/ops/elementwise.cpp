@@ -82,8 +82,10 @@ std::string index_at(const TensorView& input, int64_t offset) {
 void check(const cpu::NotAProbability& bad, const Tensor& input, const ElementwiseParams& params) {
   if (bad.index < 0) return;
   std::ostringstream message;
-  message << "binary_cross_entropy: input must lie in [0, 1] where it takes part, got " << bad.value
-          << " at index " << index_at(view(input), params.input.offset(params.extents, bad.index));
+  message << "input of binary_cross_entropy must lie in [0, 1] where it takes part, got "
+          << bad.value << " at position "
+          << index_at(view(input), params.input.offset(params.extents, bad.index))
+          << "; logits go to binary_cross_entropy_with_logits";
   throw std::invalid_argument(message.str());
 }
 

@@ -81,6 +81,7 @@ def binary_cross_entropy_with_logits(
     x: Tensor, t: Tensor, pos_weight: Tensor | None = None
 ) -> Tensor:
     positive, negative = -t * F.logsigmoid(x), -(1 - t) * F.logsigmoid(-x)
+    negative = negative + x.clamp(max=0) * 0  # NaN at -inf, as torch
     return negative + (positive if pos_weight is None else pos_weight * positive)
 
 

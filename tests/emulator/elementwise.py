@@ -116,6 +116,8 @@ def _elementwise(arguments, inputs, outputs):
 
 
 def _arguments(call, numbers, input, target, others, region):
+    # The dispatcher resolves a pending negation before it calls a kernel.
+    input, target, *others = (tensor.resolve_neg() for tensor in (input, target, *others))
     arguments = {
         "call": call,
         "numbers": list(numbers),
@@ -129,6 +131,7 @@ def _arguments(call, numbers, input, target, others, region):
 
 
 def forward(call, numbers, input, target, others, region):
+    input, target, *others = (tensor.resolve_neg() for tensor in (input, target, *others))
     arguments, inputs = _arguments(call, numbers, input, target, others, region)
     _, reduction, _, *flags = call.split()
     dtype = torch.float32 if "float_result" in flags else input.dtype
@@ -147,6 +150,9 @@ def forward(call, numbers, input, target, others, region):
 
 
 def backward(call, numbers, input, target, others, region, grad_output, sums):
+    input, target, grad_output, *others = (
+        tensor.resolve_neg() for tensor in (input, target, grad_output, *others)
+    )
     arguments, inputs = _arguments(call, numbers, input, target, others, region)
     gradient = torch.empty_like(input)
     arguments |= {

@@ -1,0 +1,69 @@
+"""What nvcc makes of the kernels: no spills, no stack, 16-byte accesses, no float atomics.
+
+It needs nvcc and no GPU. `FUSEDLOSS_KERNEL_TABLE=1 pytest tests/test_ptxas.py -m slow -s` prints
+the registers of every kernel.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+ARCHS = ("sm_80", "sm_90")
+MOST_REGISTERS = 128  # two blocks of 256 threads on every multiprocessor
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc"),
+]
+
+
+def compile_kernels(source, arch, folder):
+    """ptxas' words about every function, and the PTX that it was given."""
+    command = ["nvcc", "-std=c++20", "-O3", f"-arch={arch}", "-I", ROOT / "csrc", "-Xptxas", "-v"]
+    command += ["--keep", "--keep-dir", folder, "-cubin", source, "-o", folder / "kernels.cubin"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stderr, (folder / f"{source.stem}.ptx").read_text()
+
+
+def functions(said):
+    """(name, stack, spills, registers or None) of each function."""
+    pattern = re.compile(
+        r"Function properties for (\S+)\n\s*(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads(?:\nptxas info\s*: Used (\d+) registers)?"
+    )
+    for name, stack, stores, loads, registers in pattern.findall(said):
+        yield name, int(stack), int(stores) + int(loads), int(registers) if registers else None
+
+
+def bodies(ptx):
+    """Name -> text of each kernel."""
+    pieces = re.split(r"\.visible \.entry (\w+)\(", ptx)
+    return dict(zip(pieces[1::2], pieces[2::2], strict=True))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_kernels(arch, source, tmp_path):
+    said, ptx = compile_kernels(source, arch, tmp_path)
+    kernels = bodies(ptx)
+    seen = 0
+    for name, stack, spills, registers in functions(said):
+        # A device assert is a call, and its arguments are on the stack.
+        asserts = name in kernels and "__assertfail" in kernels[name]
+        assert spills == 0 and (stack == 0 or asserts), (name, stack, spills)
+        assert registers is None or registers <= MOST_REGISTERS, (name, registers)
+        seen += registers is not None
+        if registers and os.environ.get("FUSEDLOSS_KERNEL_TABLE"):
+            print(arch, registers, name)
+    assert seen == len(kernels) > 0
+    for name, body in kernels.items():
+        assert not re.search(r"\b(atom|red)\.\S*f(16|32|64)", body), name
+        if "elementwise_vector" in name:
+            assert "ld.global.nc.v4.u32" in body, name
+            assert "st.global.cs.v4.u32" in body, name

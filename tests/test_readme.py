@@ -1,0 +1,142 @@
+"""The README: its Python runs and prints what it shows, and what it names is there.
+
+A ```python block with prompts is a doctest, one without is run; the blocks of a section share a
+namespace. In ```bash blocks every command has to be one that the project has.
+"""
+
+import doctest
+import importlib.util
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import fusedloss as fl
+from fusedloss import _program, autograd, functional, modules, reference
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMON = {"input", "target", "weight", "reduction", "mask", "normalizer", "return_stats"}
+LEGACY = {"size_average", "reduce"}
+
+
+def blocks(language):
+    """(section, first line, text) of every block in this language."""
+    section, start, lines = "top", None, []
+    for number, line in enumerate(TEXT.splitlines(), 1):
+        if start is None and line.startswith("## "):
+            section = line[3:]
+        elif start is None and line == f"```{language}":
+            start, lines = number + 1, []
+        elif start is not None and line == "```":
+            yield section, start, "\n".join(lines) + "\n"
+            start = None
+        elif start is not None:
+            lines.append(line)
+
+
+def sections():
+    found = {}
+    for section, start, text in blocks("python"):
+        found.setdefault(section, []).append((start, text))
+    return found
+
+
+def table(section, header):
+    """The cells of the rows of the table under this header."""
+    _, _, rest = TEXT.partition(f"## {section}\n")[2].partition(header)
+    assert rest, f"no table {header!r} under {section!r}"
+    rows = rest.partition("\n\n")[0].strip().splitlines()[1:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def code(cell):
+    """The words of a cell that stand in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.mark.parametrize("section", sections())
+def test_python_blocks_run_and_print_what_they_show(section):
+    names = {}
+    for start, text in sections()[section]:
+        if ">>>" not in text:
+            exec(compile("\n" * (start - 1) + text, "README.md", "exec"), names)
+            continue
+        test = doctest.DocTestParser().get_doctest(text, names, section, "README.md", start - 1)
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        assert runner.run(test, clear_globs=False).failed == 0
+        names = test.globs
+
+
+def test_there_is_something_to_run():
+    assert len(sections()) >= 4 and len([*blocks("bash")]) >= 2
+    assert TEXT.count("```") == 2 * len([*blocks("python"), *blocks("bash")])
+
+
+COMMANDS = [line for _, _, text in blocks("bash") for line in text.splitlines()]
+INLINE = [
+    name for name in re.findall(r"`([^`\n]+)`", TEXT) if re.match(r"(make|python|pip) ", name)
+]
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS + INLINE))
+def test_commands_exist(command):
+    program, *words = shlex.split(command)
+    if program == "make":
+        targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+        assert words[0] in targets
+        assert {word.partition("=")[0] for word in words[1:]} <= {"ARGS", "PYTHON", "TORCH"}
+    elif program == "python":
+        assert words[0] == "-m" and importlib.util.find_spec(f"{words[1]}.__main__")
+    else:
+        assert program == "pip" and words[0] == "install"
+        extra = re.search(r"\[(\w+)\]", words[-1])
+        assert not extra or f"\n{extra[1]} = [" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_files_that_are_named_exist():
+    names = {name for name in re.findall(r"`([\w./]+)`", TEXT) if "/" in name}
+    assert len(names) > 8
+    written = {"demo-output/", "bench-output/"}
+    assert [name for name in names - written if not (ROOT / name).exists()] == []
+
+
+def test_environment_variables_are_those_of_setup():
+    described = inspect.cleandoc((ROOT / "setup.py").read_text().split('"""')[1])
+    for cell, _ in table("Installation", "| environment variable | |\n"):
+        for name in code(cell):
+            assert name in described
+    archs = re.search(r'default "(.+?)"', described)[1]
+    assert f"`{archs}`" in TEXT
+
+
+LOSSES = table("Losses", "| function | ℓ(x, t) | own arguments | normalizer | module |\n")
+
+
+def test_the_table_of_losses_is_complete():
+    assert [code(row[0])[0] for row in LOSSES] == [*reference.DEFAULT_NORMALIZERS]
+    assert {code(row[0])[0] for row in LOSSES} == {*functional.__all__}
+    assert {code(row[4])[0] for row in LOSSES} == {*modules.__all__}
+
+
+@pytest.mark.parametrize("row", LOSSES, ids=lambda row: code(row[0])[0])
+def test_the_table_of_losses_is_right(row):
+    (function,), (normalizer,), (module,) = code(row[0]), code(row[3]), code(row[4])
+    assert normalizer == f'"{reference.DEFAULT_NORMALIZERS[function]}"'
+    parameters = inspect.signature(getattr(functional, function)).parameters
+    own = [f"{p.name}={p.default}" for p in parameters.values() if p.name not in COMMON | LEGACY]
+    assert code(row[2]) == own
+    assert f"functional.{function}`" in getattr(fl, module).__doc__
+
+
+def test_common_arguments_are_all_named():
+    rows = table("Losses", "| argument | |\n")
+    assert {name for row in rows for name in code(row[0])} == COMMON
+
+
+def test_limits_of_the_kernels():
+    limits = _program.MAX_INSTRUCTIONS, _program.MAX_DEPTH, _program.MAX_TENSORS
+    assert "{} instructions, {} stack slots or {} tensors".format(*limits) in TEXT
+    assert f"more than {autograd._MAX_DIMS} dims" in TEXT
