@@ -31,6 +31,19 @@ struct ElementwiseParams {
   double* sums = nullptr;
 };
 
+// Whether the arithmetic is in double: any floating operand of an element is.
+inline bool computes_in_double(const ElementwiseParams& params) {
+  const auto is_double = [](const Operand& operand) {
+    return operand && operand.dtype == DType::kDouble;
+  };
+  bool result = is_double(params.input) || is_double(params.target) || is_double(params.weight) ||
+                is_double(params.pos_weight);
+  for (int i = 0; i < params.region.tensors; ++i) {
+    result = result || is_double(params.region.tensor[i]);
+  }
+  return result;
+}
+
 // total[samples], normalizer[samples], scale[samples], selected[1]
 struct SumsLayout {
   int64_t samples;

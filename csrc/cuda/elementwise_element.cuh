@@ -36,10 +36,16 @@ __device__ __forceinline__ O element_derivative(const Loss& loss, O x, O t, O po
 
 // binary_cross_entropy's condition on an input that takes part; a NaN passes and propagates.
 template <class Loss, class O>
-__device__ __forceinline__ void check_input(O x, O factor) {
+__device__ __forceinline__ bool is_valid_input(O x, O factor) {
+  if constexpr (!input_is_probability<Loss>) return true;
+  return factor == O(0) || !(x < O(0) || x > O(1));
+}
+
+// Called once for what a thread holds: an assert in every lane costs registers.
+template <class Loss>
+__device__ __forceinline__ void assert_valid_input(bool valid) {
   if constexpr (input_is_probability<Loss>) {
-    const bool is_probability = !(x < O(0) || x > O(1));
-    assert((factor == O(0) || is_probability) && "binary_cross_entropy: input outside [0, 1]");
+    assert(valid && "binary_cross_entropy: input outside [0, 1]");
   }
 }
 

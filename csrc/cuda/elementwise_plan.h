@@ -3,8 +3,7 @@
 // The vector kernel takes dense input, gradient and loss of one type and alignment, and walks
 //   flat    rows are samples: every other tensor is dense, one number, or (channels innermost) the
 //           same for all channels of a position
-//   planar  rows are `outer`: a slot is a run of positions, its channels are visited in turn, and
-//   what
+//   planar  rows are `outer`: a slot is a run of positions, its channels are visited in turn; what
 //           is the same for all of them is worked out once
 // Everything else goes to the strided kernel, one element per thread and access.
 #pragma once
@@ -20,14 +19,6 @@ struct ElementwisePlan {
   bool vector = false;
   KernelCall call;
 };
-
-inline bool computes_in_double(const ElementwiseParams& p) {
-  const auto is_double = [](const Operand& o) { return o && o.dtype == DType::kDouble; };
-  bool result =
-      is_double(p.input) || is_double(p.target) || is_double(p.weight) || is_double(p.pos_weight);
-  for (int i = 0; i < p.region.tensors; ++i) result = result || is_double(p.region.tensor[i]);
-  return result;
-}
 
 // Whether the scale of a gradient depends on which elements the mask and the weight let through.
 inline bool scale_depends_on_data(const ElementwiseParams& p) {
@@ -47,9 +38,8 @@ inline bool scale_depends_on_data(const ElementwiseParams& p) {
 class ElementwisePlanner {
  public:
   static constexpr int64_t kBlockThreads = 256;
-  static constexpr int64_t kEnoughChunks =
-      2048;                                  // several blocks for every multiprocessor there is
-  static constexpr int64_t kMostSteps = 16;  // of a block within a chunk
+  static constexpr int64_t kEnoughChunks = 2048;  // several blocks for every multiprocessor
+  static constexpr int64_t kMostSteps = 16;       // of a block within a chunk
 
   ElementwisePlanner(const ElementwiseParams& params, Pass pass)
       : p_(params), extents_(params.extents), lanes_(16 / item_size(params.input.dtype)) {

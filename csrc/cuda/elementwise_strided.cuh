@@ -129,7 +129,7 @@ class StridedBlock {
       const O x = coordinates.load<O>(p_.input), t = coordinates.load<O>(p_.target);
       const O pos_weight = p_.pos_weight ? coordinates.load<O>(p_.pos_weight) : O(1);
       if (call_.pass != Pass::kBackward) {
-        check_input<Loss>(x, factor);
+        assert_valid_input<Loss>(is_valid_input<Loss>(x, factor));
         value = factor * element_value(loss_, x, t, pos_weight);
       }
       if (call_.pass != Pass::kForward && scale != O(0)) {

@@ -279,14 +279,16 @@ class VectorBlock {
       }
     }
     if constexpr (!kBackward) {
+      bool valid = true;
 #pragma unroll
       for (int lane = 0; lane < kWidth; ++lane) {
         const O x = terms.x.at[lane], factor = terms.factor.at[lane];
-        check_input<Loss>(x, factor);
+        valid = valid && is_valid_input<Loss>(x, factor);
         const O value = element_value(loss_, x, terms.t.at[lane], pos_weight.at[lane]);
         result.at[lane] = factor == O(0) ? O(0) : factor * value;
         tally.sum[kTotal] += result.at[lane];
       }
+      assert_valid_input<Loss>(valid);
       if (call_.pass == Pass::kForward) return result;
     }
 #pragma unroll

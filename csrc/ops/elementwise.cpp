@@ -39,18 +39,6 @@ const double* make_params(const ElementwiseCall& call, const Arguments& argument
   return lay_out(call, tensors, arguments.region, arguments.numbers, params);
 }
 
-bool computes_in_double(const ElementwiseParams& params) {
-  bool result = false;
-  for (const Operand* operand :
-       {&params.input, &params.target, &params.weight, &params.pos_weight}) {
-    result = result || (*operand && operand->dtype == DType::kDouble);
-  }
-  for (int i = 0; i < params.region.tensors; ++i) {
-    result = result || params.region.tensor[i].dtype == DType::kDouble;
-  }
-  return result;
-}
-
 Tensor allocate_gradient(const Tensor& input) {
   Tensor gradient = allocate_like(input, input.scalar_type());
   if (!input.is_cuda()) {
