@@ -20,9 +20,9 @@ Stack Stacks::at(size_t index) {
       std::perror("emulator: cannot map fiber stacks");
       std::abort();
     }
-    for (size_t i = 0; i < kChunk; ++i) {
-      mprotect(static_cast<char*>(memory) + i * kBytes, kGuard, PROT_NONE);
-    }
+    // One guard page a chunk: one a stack would make thousands of mappings for every loaded
+    // project, and the kernel gives a process only vm.max_map_count = 65530.
+    mprotect(memory, kGuard, PROT_NONE);
     chunks_.push_back(static_cast<char*>(memory));
   }
   char* low = chunks_[index / kChunk] + (index % kChunk) * kBytes;

@@ -16,7 +16,7 @@
 namespace emulator {
 
 struct Stack {
-  char* low = nullptr;  // first usable byte; a guard page lies below
+  char* low = nullptr;  // first usable byte; a page is left free below
   char* high = nullptr;
 };
 
