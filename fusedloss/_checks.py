@@ -7,6 +7,7 @@ values of a tensor, so nothing waits for a device, and everything is traced by D
 
 import math
 import numbers
+import sys
 from typing import NoReturn
 
 import torch
@@ -23,6 +24,7 @@ REAL = frozenset(
 REDUCTIONS = ("mean", "none", "sum", "sample_mean")
 NORMALIZERS = ("weights", "selected", "positions", "all")
 _STRIDED = torch.strided
+_MAX_FLOAT = sys.float_info.max  # a Python integer may be larger
 
 
 def check_legacy(size_average, reduce) -> None:
@@ -140,7 +142,7 @@ def check_normalizer(normalizer, reduction: str, device=None) -> None:
             _refuse_normalizer(ValueError, repr(normalizer))
     elif isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
         _refuse_normalizer(TypeError, f"{type(normalizer).__name__} {normalizer!r}")
-    elif not 0 < normalizer < math.inf:
+    elif not 0 < normalizer <= _MAX_FLOAT:
         _refuse_normalizer(ValueError, repr(normalizer))
     if reduction not in ("mean", "sample_mean"):
         raise ValueError(
@@ -166,7 +168,8 @@ def check_number(
     ):
         raise TypeError(f"{name} must be a number, got {type(value).__name__} {_shown(value)}")
     if low < value < high or (value == low and low_inclusive) or (value == high < math.inf):
-        return
+        if -_MAX_FLOAT <= value <= _MAX_FLOAT:
+            return
     bounds = "finite"
     if low != -math.inf:
         bounds += f" and {'>=' if low_inclusive else '>'} {low:g}"

@@ -25,6 +25,15 @@ _COMPARISONS = {
     operator.ne: "__ne__",
 }
 
+_REFLECTED = {
+    operator.gt: "__lt__",
+    operator.ge: "__le__",
+    operator.lt: "__gt__",
+    operator.le: "__ge__",
+    operator.eq: "__eq__",
+    operator.ne: "__ne__",
+}
+
 
 def _call_invert(self, tx, operand):
     from torch._dynamo.variables.user_defined import UserDefinedObjectVariable
@@ -48,6 +57,8 @@ def _add_rules(module) -> None:
         kind = getattr(left, "value_type", object)
         if issubclass(kind, quantities.Quantity) and self.fn in _COMPARISONS:
             return left.call_method(tx, _COMPARISONS[self.fn], [right], {})
+        if getattr(right, "value_type", None) is regions.Target and self.fn in _REFLECTED:
+            return right.call_method(tx, _REFLECTED[self.fn], [left], {})
         return compare(self, tx, left, right)
 
     variable._comparison_with_symnode = comparison_with_symnode

@@ -46,9 +46,8 @@ FL_HOST_DEVICE float log1p(float x) { return ::log1pf(x); }
 
 #else
 
-// For x <= 88; below -87.3 the result stays at the smallest normal number instead of underflowing.
+// For x <= 88; where the result would be subnormal it is 0.
 FL_HOST_DEVICE float exp(float x) {
-  x = max(x, -87.3f);
   const float magic = 12582912.0f + 127.0f;  // 1.5 * 2^23 rounds to an integer; 127 is the bias
   const float shifted = x * 1.44269504f + magic;
   const float n = shifted - magic;
@@ -61,7 +60,8 @@ FL_HOST_DEVICE float exp(float x) {
   mantissa = mantissa * r + 0.499999911f;
   mantissa = mantissa * r + 1.0f;
   mantissa = mantissa * r + 1.0f;
-  return mantissa * bit_cast<float>(bit_cast<uint32_t>(shifted) << 23);
+  const float result = mantissa * bit_cast<float>(bit_cast<uint32_t>(shifted) << 23);
+  return x < -87.3f ? 0.0f : result;
 }
 
 // For x >= 0: log(0) = -inf, subnormals exact.

@@ -51,7 +51,7 @@ class ElementwiseDriver {
     }
     if (grad_input_) {
       combine(blocks, samples);
-      set_scales(samples);
+      set_sums(samples);
     }
     run([&](int64_t block, Scratch& scratch) {
       tiling_.for_each_tile(block, [&](const TileRange& tile) {
@@ -60,8 +60,8 @@ class ElementwiseDriver {
       });
     });
     combine(blocks, samples);
-    set_scales(samples);
-    if (!none) store_loss(samples);
+    const double loss = set_sums(samples);
+    if (!none) store(value_, 0, 1, &loss);
     return bad_input_;
   }
 
@@ -201,7 +201,8 @@ class ElementwiseDriver {
     }
   }
 
-  void set_scales(const std::vector<Sums>& samples) const {
+  // Fills params.sums and returns the loss, of a reduction to a scalar.
+  double set_sums(const std::vector<Sums>& samples) const {
     const SumsLayout layout{params_.extents.samples};
     int64_t selected = 0, sample_count = 0;
     for (const Sums& sums : samples) {
@@ -210,29 +211,23 @@ class ElementwiseDriver {
     }
     if (params_.reduction != Reduction::kSampleMean) sample_count = 1;
     const double all = static_cast<double>(params_.extents.elements_per_sample());
+    double loss = 0;
     for (int64_t sample = 0; sample < layout.samples; ++sample) {
       const double divisor = denominator(samples[sample], params_.normalizer, all, given());
-      params_.sums[layout.total(sample)] = samples[sample].total;
+      const double total = samples[sample].total;
+      params_.sums[layout.total(sample)] = total;
       params_.sums[layout.normalizer(sample)] = divisor;
       params_.sums[layout.scale(sample)] = gradient_scale(params_.reduction, divisor, sample_count);
+      loss += loss_share(params_.reduction, total, divisor, sample_count);
     }
     params_.sums[layout.selected()] = static_cast<double>(selected);
+    return loss;
   }
 
   double given() const {
     if (!params_.given_normalizer) return params_.given_number;
     double value;
     return *load(Stream(params_.given_normalizer, Extents()), 0, 1, &value);
-  }
-
-  void store_loss(const std::vector<Sums>& samples) const {
-    const SumsLayout layout{params_.extents.samples};
-    double loss = 0;
-    for (int64_t sample = 0; sample < layout.samples; ++sample) {
-      const double scale = params_.sums[layout.scale(sample)];
-      if (scale != 0) loss += samples[sample].total * scale;
-    }
-    store(value_, 0, 1, &loss);
   }
 
   static Extents loss_extents(const ElementwiseParams& params) {

@@ -108,7 +108,8 @@ inline __device__ __noinline__ void finish(const KernelCall& call) {
   for (int64_t i = threadIdx.x; i < layout.samples; i += kThreads) {
     const double scale = gradient_scale(p.reduction, p.sums[layout.normalizer(i)], sample_count);
     p.sums[layout.scale(i)] = scale;
-    if (scale != 0) loss[0] += p.sums[layout.total(i)] * scale;
+    loss[0] += loss_share(p.reduction, p.sums[layout.total(i)], p.sums[layout.normalizer(i)],
+                          sample_count);
   }
   block_sum(loss);
   if (threadIdx.x != 0) return;

@@ -196,7 +196,9 @@ struct BinaryCrossEntropyWithLogitsLoss {
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
-    return math::Logistic<T>(x).sigmoid() - t;
+    const math::Logistic<T> logistic(x);
+    const T rest = (logistic.positive ? T(1) : T(0)) - t;  // what is left where sigmoid saturates
+    return logistic.positive ? rest - logistic.smaller : rest + logistic.smaller;
   }
 
  private:
@@ -225,11 +227,11 @@ struct SigmoidFocalLoss {
   FL_HOST_DEVICE T derivative(T x, T t) const {
     const Terms<T> terms(x, t);
     if constexpr (kGammaIsTwo) {
-      const T slope = T(2) * terms.cross_entropy * terms.miss_slope;
+      const T slope = T(2) * (terms.cross_entropy * terms.miss_slope);
       return balance(t) * terms.miss * (slope + terms.miss * terms.cross_entropy_slope);
     }
     const T log_slope = terms.miss_slope / math::max(terms.miss, T(1e-37));
-    const T slope = T(gamma) * terms.cross_entropy * log_slope;
+    const T slope = T(gamma) * (terms.cross_entropy * log_slope);
     return balance(t) * modulation(terms.miss) * (slope + terms.cross_entropy_slope);
   }
 

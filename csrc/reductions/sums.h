@@ -53,6 +53,13 @@ FL_HOST_DEVICE double divide_or_zero(double numerator, double denominator) {
   return denominator == 0 ? 0.0 : numerator / denominator;
 }
 
+// What one sample (or the whole) adds to the loss; NaN for infinity / infinity, as in torch.
+FL_HOST_DEVICE double loss_share(Reduction reduction, double total, double denominator,
+                                 int64_t sample_count) {
+  if (reduction == Reduction::kSum || reduction == Reduction::kNone) return total;
+  return divide_or_zero(divide_or_zero(total, denominator), static_cast<double>(sample_count));
+}
+
 // What one sample (or the whole) multiplies its sum of m w l by. `sample_count` is the number of
 // samples with a selected element under kSampleMean, else 1.
 FL_HOST_DEVICE double gradient_scale(Reduction reduction, double denominator,

@@ -36,14 +36,16 @@ def smooth_l1(x: Tensor, t: Tensor, beta: float) -> Tensor:
         return d.abs()
     near = d.abs() < beta
     d_near = torch.where(near, d, 0.0)
-    return torch.where(near, 0.5 * d_near * d_near / beta, d.abs() - 0.5 * beta)
+    loss = torch.where(near, 0.5 * d_near * d_near / beta, d.abs() - 0.5 * beta)
+    return torch.where(d.isnan(), d * d, loss)  # d * d: the gradient is NaN as well
 
 
 def huber(x: Tensor, t: Tensor, delta: float) -> Tensor:
     d = x - t
     near = d.abs() <= delta
     d_near = torch.where(near, d, 0.0)
-    return torch.where(near, 0.5 * d_near * d_near, delta * (d.abs() - 0.5 * delta))
+    loss = torch.where(near, 0.5 * d_near * d_near, delta * (d.abs() - 0.5 * delta))
+    return torch.where(d.isnan(), d * d, loss)  # d * d: the gradient is NaN as well
 
 
 def charbonnier(x: Tensor, t: Tensor, eps: float) -> Tensor:

@@ -310,6 +310,8 @@ def sigmoid_focal_loss(
 
 
 def _loss(name, options, operands, mask, reduction, normalizer, return_stats, torch_weight=False):
+    if options:
+        options = tuple(map(float, options))
     region = as_region(mask)
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
     if torch_weight:
