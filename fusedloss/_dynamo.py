@@ -35,6 +35,10 @@ _REFLECTED = {
 }
 
 
+def _is_quantity(variable) -> bool:
+    return issubclass(getattr(variable, "value_type", object), quantities.Quantity)
+
+
 def _call_invert(self, tx, operand):
     from torch._dynamo.variables.user_defined import UserDefinedObjectVariable
 
@@ -54,10 +58,9 @@ def _add_rules(module) -> None:
         return
 
     def comparison_with_symnode(self, tx, left, right):
-        kind = getattr(left, "value_type", object)
-        if issubclass(kind, quantities.Quantity) and self.fn in _COMPARISONS:
+        if _is_quantity(left) and self.fn in _COMPARISONS:
             return left.call_method(tx, _COMPARISONS[self.fn], [right], {})
-        if getattr(right, "value_type", None) is regions.Target and self.fn in _REFLECTED:
+        if _is_quantity(right) and self.fn in _REFLECTED:
             return right.call_method(tx, _REFLECTED[self.fn], [left], {})
         return compare(self, tx, left, right)
 
