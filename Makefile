@@ -56,6 +56,7 @@ format: .venv/tools
 # Seconds when nothing changed: ninja knows which file needs which header.
 build: .venv/tools
 	$(PY) setup.py --quiet build_ext --inplace
+	@echo "$(CURDIR)" > "$$($(PY) -c '$(SITE)')/fusedloss-checkout.pth"
 
 .venv/tools: .venv/torch pyproject.toml
 	@$(PY) -c '$(LIST_TOOLS)' > .venv/requirements.txt

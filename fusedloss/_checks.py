@@ -34,8 +34,8 @@ def check_legacy(size_average, reduce) -> None:
         if size_average is None:
             name, value = ("reduce", reduce)
         raise TypeError(
-            f"{name} is deprecated in torch and not supported, got {name}={value!r}; use "
-            'reduction="mean", "sum" or "none" instead'
+            f"{name} is deprecated in torch and not supported, got {name}={_shown(value)}; use "
+            'reduction="mean", "sum" or "none" instead, and give mask and weight by keyword'
         )
 
 
@@ -289,7 +289,8 @@ def _refuse_normalizer(kind, given: str) -> NoReturn:
 
 
 def _text(shape) -> str:
-    return str(tuple(shape))
+    sizes = ", ".join([str(size) for size in shape])  # Dynamo has no str(tuple)
+    return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
 
 def _quoted(names) -> str:
