@@ -35,13 +35,6 @@ def name_of(module):
     return module.__name__.removeprefix("fusedloss.")
 
 
-def missing_name(module):
-    """A mark for the one that is known to be wrong."""
-    known = module is reference and "default_normalizer" in reference.__all__
-    mark = pytest.mark.xfail(reason="reference.__all__ names default_normalizer, which is gone")
-    return pytest.param(module, id=name_of(module), marks=mark if known else ())
-
-
 @pytest.mark.parametrize("module", [m for m in PUBLIC if name_of(m) not in ELSEWHERE], ids=name_of)
 def test_examples_in_docstrings(module):
     failed, tried = doctest.testmod(module)
@@ -49,7 +42,7 @@ def test_examples_in_docstrings(module):
     assert tried or ">>>" not in inspect.getsource(module)
 
 
-@pytest.mark.parametrize("module", [missing_name(m) for m in PUBLIC if hasattr(m, "__all__")])
+@pytest.mark.parametrize("module", [m for m in PUBLIC if hasattr(m, "__all__")], ids=name_of)
 def test_all_is_complete(module):
     """What is public and defined in the module, or imported by a package from its own modules."""
     is_package = hasattr(module, "__path__")
