@@ -1,0 +1,62 @@
+"""Infinite denominators, saturated logits and options beyond a float: bugs once, rows now."""
+
+import pytest
+import torch
+
+import fusedloss as fl
+import fusedloss.functional as F
+
+INF, NAN = float("inf"), float("nan")
+
+
+def test_an_infinite_denominator_is_not_an_empty_one(backend):
+    input, target = backend.place(torch.tensor([1.0, 2.0, 3.0])), backend.place(torch.zeros(3))
+    infinite = backend.place(torch.tensor([1.0, INF, 1.0]))
+    assert backend.functions.mse_loss(input, target, weight=infinite).isnan()
+    assert backend.functions.mse_loss(input, target, mask=infinite).isnan()
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float64), ids=str)
+def test_bce_gradient_where_the_sigmoid_saturates(backend, dtype):
+    logits = torch.tensor([12.0, 16.0, 18.0, 20.0, 25.0, -12.0, -30.0], dtype=dtype)
+    target = (logits > 0).to(dtype)
+    input = backend.place(logits).requires_grad_()
+    loss = backend.functions.binary_cross_entropy_with_logits(
+        input, backend.place(target), reduction="sum"
+    )
+    loss.backward()
+    exact = torch.sigmoid(-logits.double().abs()) * torch.where(logits > 0, -1.0, 1.0)
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 2.0**-8, torch.float64: 1e-12}[dtype]
+    torch.testing.assert_close(input.grad.cpu().double(), exact, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("gamma", (0.0, 0.5, 0.99, 2.0, 3.0))
+def test_focal_at_huge_wrong_logits(backend, gamma):
+    logits = torch.tensor([100.0, 1e4, 1e35, torch.finfo(torch.float32).max])
+    input = backend.place(logits).requires_grad_()
+    loss = backend.functions.sigmoid_focal_loss(
+        input, backend.place(torch.zeros(4)), alpha=-1, gamma=gamma, reduction="none"
+    )
+    loss.backward(torch.ones_like(loss))
+    torch.testing.assert_close(input.grad.cpu(), torch.ones(4), rtol=1e-5, atol=0)
+
+
+def test_bce_of_a_right_and_huge_logit_is_zero(backend):
+    input, target = backend.place(torch.tensor([1e4])), backend.place(torch.ones(1))
+    assert backend.functions.binary_cross_entropy_with_logits(input, target).item() == 0
+
+
+@pytest.mark.parametrize("name", ("huber_loss", "smooth_l1_loss"))
+def test_nan_reaches_the_gradient_of_the_reference(name):
+    input = torch.tensor([NAN, 1.0], requires_grad=True)
+    getattr(fl.reference, name)(input, torch.zeros(2)).backward()
+    assert input.grad[0].isnan() and input.grad[1] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    (("huber_loss", "delta"), ("mse_loss", "normalizer"), ("sigmoid_focal_loss", "alpha")),
+)
+def test_an_integer_beyond_a_float_is_refused_by_name(name, option):
+    with pytest.raises(ValueError, match=option):
+        getattr(F, name)(torch.zeros(2), torch.zeros(2), **{option: 10**400})
