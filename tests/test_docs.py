@@ -1,7 +1,6 @@
 """What is public is complete, documented, and its examples run.
 
-Examples of `modules`, `reference.functions`, `regions` and `stats` run beside the tests of those;
-signatures are compared in `test_reference.py`, `test_torch_dropin.py` and `test_modules.py`. Here
+Signatures are compared in `test_reference.py`, `test_torch_dropin.py` and `test_modules.py`. Here
 is what holds them together: every function is in every table, and every docstring is right.
 """
 
@@ -18,8 +17,6 @@ import fusedloss as fl
 from fusedloss import functional, modules, reference
 from tests import cases, reference_cases, test_modules
 
-ELSEWHERE = {"modules", "reference.functions", "reference.maps", "stats"}
-ELSEWHERE |= {"regions", "quantities", "shapes", "weights"}
 PUBLIC = [fl] + [
     importlib.import_module(name)
     for _, name, _ in pkgutil.walk_packages(fl.__path__, "fusedloss.")
@@ -35,7 +32,7 @@ def name_of(module):
     return module.__name__.removeprefix("fusedloss.")
 
 
-@pytest.mark.parametrize("module", [m for m in PUBLIC if name_of(m) not in ELSEWHERE], ids=name_of)
+@pytest.mark.parametrize("module", PUBLIC, ids=name_of)
 def test_examples_in_docstrings(module):
     failed, tried = doctest.testmod(module)
     assert not failed

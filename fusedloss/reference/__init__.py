@@ -4,12 +4,12 @@ This is the executable specification: the kernels are tested against it (in floa
 kernel does (double backward, transforms, gradients of weights, other devices) is computed by it.
 
 Read `_formulas.py` for the losses, `_terms.py` for regions, `_sources.py` for weight sources,
-`_elementwise.py` for normalizers, reductions and statistics, `functions.py` for the signatures.
+`_elementwise.py` for normalizers, reductions and statistics, `*_losses.py` for the signatures.
 """
 
 from ._elementwise import compute_dtype, elementwise, factors, result_dtype
 from ._formulas import DEFAULT_NORMALIZERS
-from .functions import (
+from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     charbonnier_loss,

@@ -1,65 +1,11 @@
-"""Masked losses, fused: mask, loss, reduction and backward in one pass over memory.
-
-A drop-in for the names that ``torch.nn.functional`` has: positional order and names are torch
-2.13's, and without `mask` value and gradient equal torch's. What torch does not have is
-keyword-only. What all functions have in common is said here once.
-
-Every function computes ``l(x, t)`` for each element x of `input` and t of `target`, multiplies it
-by mask and weight, and reduces:
-
-========================  ========================================================================
-`input`                   float16, bfloat16, float32 or float64, any shape; dim 1 is the channel
-                          dim where there are two or more
-`target`                  the same shape; floating, integer or bool (read as numbers)
-`weight`                  multiplies an element's loss: a tensor, broadcast as `mask` is (in the
-                          binary cross-entropies: as in torch), or a weight source (``fl.edges``)
-`mask`                    a tensor or a region such as ``fl.target > 0``: which elements take part.
-                          Non-zero takes part; a floating value multiplies the loss as well. As many
-                          dims as `input`: torch's broadcasting; one fewer: positions (no channel
-                          dim); fewer still: from the right against the spatial dims
-`reduction`               ``"mean"``, ``"sum"``, ``"none"`` or ``"sample_mean"`` (the mean of each
-                          sample, then over the samples that have a selected element)
-`normalizer`              what a mean divides by: ``"weights"`` (sum of mask x weight),
-                          ``"selected"`` (sum of the mask), ``"positions"`` (the mask once per
-                          position), ``"all"`` (every element), a positive number or a 0-d tensor;
-                          None is the function's own default
-`return_stats`            return ``(loss, fusedloss.Stats)``
-========================  ========================================================================
-
-The loss is a scalar, or has `input`'s shape under ``"none"``, in `input`'s dtype (float32 for 16
-bits under autocast). Arithmetic and sums are in float32, in float64 if any floating operand is.
-Losses have the unit of their formula; nothing is scaled.
-
-What is masked out, or has weight 0, does not exist: whatever it holds, NaN included, changes
-neither the loss nor any gradient, which is exactly 0 there. A mean over nothing is 0 with zero
-gradients. The same call gives the same bits, run to run and for every number of threads.
-
-Raises TypeError for a wrong type or dtype and ValueError for a wrong shape, device, reduction or
-option, naming the argument, before anything is computed.
-
-Gradients flow to `input` through the kernels; to `target`, `weight`, a floating `mask`,
-`pos_weight` and a `normalizer` tensor where they require grad, and to any order, through
-``fusedloss.reference``, which also serves ``torch.func``, forward AD and devices without kernels.
-"""
+"""The elementwise losses; what their arguments have in common is said in `fusedloss.functional`."""
 
 from torch import Tensor
 
-from ._checks import check_elementwise, check_legacy, check_number, torch_view
-from .autograd import elementwise
-from .regions import as_region
-from .weights import WeightSource
-
-__all__ = [
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "charbonnier_loss",
-    "huber_loss",
-    "l1_loss",
-    "log_cosh_loss",
-    "mse_loss",
-    "sigmoid_focal_loss",
-    "smooth_l1_loss",
-]
+from .._checks import check_elementwise, check_legacy, check_number, torch_view
+from ..autograd import elementwise
+from ..regions import as_region
+from ..weights import WeightSource
 
 
 def l1_loss(
@@ -76,7 +22,7 @@ def l1_loss(
 ):
     """abs(x - t); derivative sign(x - t), 0 at 0. Default normalizer ``"weights"``, as torch.
 
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -104,7 +50,7 @@ def mse_loss(
 ):
     """(x - t)^2. Default normalizer ``"weights"``, as torch.
 
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -135,7 +81,7 @@ def smooth_l1_loss(
 
     `beta` >= 0, in the unit of `input`; 0 is `l1_loss`. Default normalizer ``"weights"``.
     Source: Girshick, Fast R-CNN (2015), with torch's beta.
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -165,7 +111,7 @@ def huber_loss(
 
     `delta` > 0, in the unit of `input`. Default normalizer ``"selected"``: unlike in `mse_loss`,
     weights do not count in the mean, as in torch. Source: Huber (1964).
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -194,7 +140,7 @@ def charbonnier_loss(
 
     `eps` > 0, in the unit of `input`. Default normalizer ``"weights"``.
     Source: Charbonnier et al., Two deterministic half-quadratic regularization algorithms (1994).
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -219,7 +165,7 @@ def log_cosh_loss(
 ):
     """log cosh(x - t): d^2 / 2 near 0, abs(d) - log 2 far away, accurate in both.
 
-    Default normalizer ``"weights"``. Shapes, dtypes, options, errors: see the module.
+    Default normalizer ``"weights"``. Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -248,7 +194,7 @@ def binary_cross_entropy(
     Derivative (x - t) / max(x (1 - x), 1e-12). Default normalizer ``"selected"``. `weight` follows
     torch's broadcasting. An input outside [0, 1] that takes part is a ValueError with value and
     position on the CPU and a device assert on CUDA; NaN propagates; the target is not checked.
-    Shapes, dtypes, options, other errors: see the module.
+    Shapes, dtypes, options, other errors: see `fusedloss.functional`.
 
     Example::
 
@@ -280,7 +226,7 @@ def binary_cross_entropy_with_logits(
 
     `pos_weight` (1 where None) and `weight` follow torch's broadcasting: from the right, so one per
     channel of (N, C, H, W) is (C, 1, 1). Default normalizer ``"selected"``.
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -313,7 +259,7 @@ def sigmoid_focal_loss(
     `alpha` is the weight of positives, any negative number switches alpha_t off; `gamma` >= 0.
     Value and gradients are finite at every finite logit. Default normalizer ``"selected"``.
     Source: Lin et al., Focal Loss for Dense Object Detection (2017), as in torchvision.
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 

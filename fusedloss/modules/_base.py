@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from . import reference
-from ._checks import (
+from .. import reference
+from .._checks import (
     broadcast_view,
     check_normalizer,
     check_real,
@@ -14,9 +14,9 @@ from ._checks import (
     check_weight,
     torch_view,
 )
-from ._expression import Expression, tensor_text
-from .regions import And, Region, as_region
-from .weights import Product, WeightSource, as_source
+from .._expression import Expression, tensor_text
+from ..regions import And, Region, as_region
+from ..weights import Product, WeightSource, as_source
 
 
 class LossModule(nn.Module):

@@ -56,7 +56,7 @@ def l1_loss(
 ):
     """abs(x - t); derivative sign(x - t), 0 at 0. Default normalizer ``"weights"``, as torch.
 
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -84,7 +84,7 @@ def mse_loss(
 ):
     """(x - t)^2. Default normalizer ``"weights"``, as torch.
 
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -115,7 +115,7 @@ def smooth_l1_loss(
 
     `beta` >= 0, in the unit of `input`; 0 is `l1_loss`. Default normalizer ``"weights"``.
     Source: Girshick, Fast R-CNN (2015), with torch's beta.
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -145,7 +145,7 @@ def huber_loss(
 
     `delta` > 0, in the unit of `input`. Default normalizer ``"selected"``: unlike in `mse_loss`,
     weights do not count in the mean, as in torch. Source: Huber (1964).
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -174,7 +174,7 @@ def charbonnier_loss(
 
     `eps` > 0, in the unit of `input`. Default normalizer ``"weights"``.
     Source: Charbonnier et al., Two deterministic half-quadratic regularization algorithms (1994).
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -199,7 +199,7 @@ def log_cosh_loss(
 ):
     """log cosh(x - t): d^2 / 2 near 0, abs(d) - log 2 far away, accurate in both.
 
-    Default normalizer ``"weights"``. Shapes, dtypes, options, errors: see the module.
+    Default normalizer ``"weights"``. Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -228,7 +228,7 @@ def binary_cross_entropy(
     Derivative (x - t) / max(x (1 - x), 1e-12). Default normalizer ``"selected"``. `weight` follows
     torch's broadcasting. An input outside [0, 1] that takes part is a ValueError with value and
     position on the CPU and a device assert on CUDA; NaN propagates; the target is not checked.
-    Shapes, dtypes, options, other errors: see the module.
+    Shapes, dtypes, options, other errors: see `fusedloss.functional`.
 
     Example::
 
@@ -260,7 +260,7 @@ def binary_cross_entropy_with_logits(
 
     `pos_weight` (1 where None) and `weight` follow torch's broadcasting: from the right, so one per
     channel of (N, C, H, W) is (C, 1, 1). Default normalizer ``"selected"``.
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 
@@ -293,7 +293,7 @@ def sigmoid_focal_loss(
     `alpha` is the weight of positives, any negative number switches alpha_t off; `gamma` >= 0.
     Value and gradients are finite at every finite logit. Default normalizer ``"selected"``.
     Source: Lin et al., Focal Loss for Dense Object Detection (2017), as in torchvision.
-    Shapes, dtypes, options, errors: see the module.
+    Shapes, dtypes, options, errors: see `fusedloss.functional`.
 
     Example::
 

@@ -1,0 +1,46 @@
+"""The losses as modules: the constructor takes the options, `forward` input and target.
+
+Positional order is that of torch's modules where torch has them. Besides, every constructor takes
+``mask``, ``normalizer``, ``return_stats`` and ``weight`` by keyword, and every call
+``mask`` and ``weight``: a mask given at the call is intersected with the constructor's, a weight
+multiplies it. What the options mean, and which errors they raise, is said in
+``fusedloss.functional``; wrong options are refused by the constructor.
+
+Tensors given to a constructor, also those inside a region or a weight source, are buffers and move
+with ``.to()``. Images, features, labels, coordinates and lengths move to another device only: they
+keep their dtype, since in 16 bits a box would be another box. ``weight`` and ``pos_weight`` are in
+the ``state_dict`` under torch's names; a weight source (the attribute ``weight_source``), masks and
+normalizers are not, so the ``state_dict`` can be exchanged with that of torch's module.
+
+    >>> import torch, fusedloss as fl
+    >>> criterion = fl.SmoothL1Loss(beta=0.5, mask=fl.target.isfinite())
+    >>> criterion
+    SmoothL1Loss(beta=0.5, reduction='mean', mask=fl.target.isfinite())
+    >>> target = torch.tensor([[1.0, float("nan"), 5.0]])
+    >>> criterion(torch.zeros(1, 3), target, mask=torch.tensor([[True, True, False]]))
+    tensor(0.7500)
+"""
+
+from .elementwise_losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CharbonnierLoss,
+    HuberLoss,
+    L1Loss,
+    LogCoshLoss,
+    MSELoss,
+    SigmoidFocalLoss,
+    SmoothL1Loss,
+)
+
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CharbonnierLoss",
+    "HuberLoss",
+    "L1Loss",
+    "LogCoshLoss",
+    "MSELoss",
+    "SigmoidFocalLoss",
+    "SmoothL1Loss",
+]
