@@ -127,14 +127,13 @@ FL_HOST_DEVICE float log1p_unit(float e) {
 #endif
 }
 
-// Questions about the sign go to the sign bit: they cost one instruction and do not make the compiler
-// compute both answers.
+// Questions about the sign go to the sign bit: they cost one instruction and do not make the
+// compiler compute both answers.
 FL_HOST_DEVICE bool is_negative(float x) { return bit_cast<int32_t>(x) < 0; }
 FL_HOST_DEVICE bool is_negative(double x) { return bit_cast<int64_t>(x) < 0; }
 // `magnitude` >= 0, with the sign of `sign`.
 FL_HOST_DEVICE float with_sign(float magnitude, float sign) {
-  return bit_cast<float>(bit_cast<uint32_t>(magnitude) |
-                         (bit_cast<uint32_t>(sign) & 0x80000000u));
+  return bit_cast<float>(bit_cast<uint32_t>(magnitude) | (bit_cast<uint32_t>(sign) & 0x80000000u));
 }
 FL_HOST_DEVICE double with_sign(double magnitude, double sign) {
   return bit_cast<double>(bit_cast<uint64_t>(magnitude) |

@@ -247,7 +247,8 @@ struct SigmoidFocalLoss {
     FL_HOST_DEVICE Terms(T x, T t) {
       const math::Logistic<T> logistic(x);
       const T larger = T(1) / (T(1) + logistic.e), smaller = logistic.e * larger;
-      const T p = logistic.positive ? larger : smaller, not_p = logistic.positive ? smaller : larger;
+      const T p = logistic.positive ? larger : smaller,
+              not_p = logistic.positive ? smaller : larger;
       const T negative = T(1) - t;
       miss = t * not_p + negative * p;
       miss_slope = (negative - t) * (p * not_p);
