@@ -87,7 +87,8 @@ class CompiledElementwise(torch.autograd.Function):
         call, numbers, code = ctx.call
         if _holds_gradient(call):
             (gradient,) = ctx.saved_tensors
-            gradient = torch.where(gradient == 0, gradient, gradient * grad_output)
+            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
+            gradient = torch.where(absent, gradient, gradient * grad_output)
         else:
             input, sums, target, *others = ctx.saved_tensors
             gradient = _ops.elementwise_backward(
