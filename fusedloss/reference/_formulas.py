@@ -39,7 +39,7 @@ def smooth_l1(x: Tensor, t: Tensor, beta: float) -> Tensor:
     near = d.abs() < beta
     d_near = torch.where(near, d, 0.0)
     loss = torch.where(near, 0.5 * d_near * d_near / beta, d.abs() - 0.5 * beta)
-    return torch.where(d.isnan(), d * d, loss)  # d * d: the gradient is NaN as well
+    return _with_nan(loss, d)
 
 
 def huber(x: Tensor, t: Tensor, delta: float) -> Tensor:
@@ -47,7 +47,14 @@ def huber(x: Tensor, t: Tensor, delta: float) -> Tensor:
     near = d.abs() <= delta
     d_near = torch.where(near, d, 0.0)
     loss = torch.where(near, 0.5 * d_near * d_near, delta * (d.abs() - 0.5 * delta))
-    return torch.where(d.isnan(), d * d, loss)  # d * d: the gradient is NaN as well
+    return _with_nan(loss, d)
+
+
+def _with_nan(loss: Tensor, d: Tensor) -> Tensor:
+    """`loss`, and NaN with a gradient of NaN where d is."""
+    nan = d.isnan()
+    spoiled = torch.where(nan, d, 0.0)
+    return torch.where(nan, spoiled * spoiled, loss)
 
 
 def charbonnier(x: Tensor, t: Tensor, eps: float) -> Tensor:
