@@ -1,6 +1,7 @@
 #include "cpu/scale_gradient.h"
 
 #include "core/macros.h"
+#include "core/stored_gradient.h"
 
 namespace fusedloss::cpu {
 namespace {
@@ -8,7 +9,7 @@ namespace {
 template <class T>
 struct ScaleLoop {
   FL_VECTOR_CLONES static void run(T* values, int64_t begin, int64_t end, T factor) {
-    for (int64_t i = begin; i < end; ++i) values[i] = values[i] == T(0) ? T(0) : values[i] * factor;
+    for (int64_t i = begin; i < end; ++i) values[i] = scaled_gradient(values[i], factor);
   }
 };
 
