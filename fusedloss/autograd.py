@@ -5,7 +5,8 @@
                                    -> ElementwiseLoss      eager
                                    -> CompiledElementwise  inside torch.compile and torch.export
 
-The forward pass also writes the gradient where that is exact (scalar loss, float32 or float64).
+The forward pass also writes the gradient where that is exact (scalar loss; not in
+float16, where it may underflow before `grad_output`, a loss scale, has multiplied it).
 The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
 change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
 ``create_graph=True`` goes through the reference, so any order of derivative works.
@@ -21,7 +22,8 @@ from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
 _NO_REGION = Program((), (), ())
-_WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient may be rescaled
+_WIDE = (torch.float32, torch.float64)
+_RESCALABLE = (*_WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
@@ -107,7 +109,7 @@ class Formatted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        if _transforms.batch_backward():
+        if _transforms.batch_backward(gradient):
             return gradient
         return _formatted(gradient, ctx.saved_tensors[0])
 
@@ -127,7 +129,7 @@ def elementwise(
     if return_stats:
         call += " sums"
     if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in _WIDE:
+        if reduction != "none" and input.dtype in _RESCALABLE:
             call += " gradient"
         if torch.compiler.is_compiling():
             loss, sums = CompiledElementwise.apply(input, call, numbers, code, target, *others)
@@ -241,7 +243,7 @@ def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
         wide = input.float() if " float_result" in ctx.call[0] else input
         loss = reference.elementwise(name, options, wide, target, *operands)
     gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
-    return gradient if _transforms.batch_backward() else _formatted(gradient, input)
+    return gradient if _transforms.batch_backward(grad_output) else _formatted(gradient, input)
 
 
 def _viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
