@@ -4,6 +4,7 @@ A row is (function, keyword arguments that replace those of a good call, excepti
 """
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -282,11 +283,26 @@ def test_scalars_on_the_cpu_go_with_any_device():
     )
 
 
-def test_numbers_from_numpy_are_numbers():
-    for value in (np.float32(0.5), np.float64(0.5), np.int64(2), 2, 0.5):
-        for module in MODULES.values():
-            module.smooth_l1_loss(X, X + 1, beta=value)
-            module.mse_loss(X, X + 1, normalizer=value)
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "value", (np.float32(0.5), np.float64(0.5), np.int64(2), Fraction(1, 2), 2), ids=repr
+)
+def test_every_real_number_is_a_number(module, value):
+    functions, t = MODULES[module], X.flip(0)
+    for name, option in (
+        ("smooth_l1_loss", "beta"),
+        ("huber_loss", "delta"),
+        ("charbonnier_loss", "eps"),
+        ("sigmoid_focal_loss", "alpha"),
+        ("sigmoid_focal_loss", "gamma"),
+        ("mse_loss", "normalizer"),
+    ):
+        loss = getattr(functions, name)
+        assert torch.equal(loss(X, t, **{option: value}), loss(X, t, **{option: float(value)}))
+    for above in (fl.target > value, value < fl.target):
+        assert torch.equal(
+            functions.mse_loss(X, t, mask=above), functions.mse_loss(X, t, mask=t > float(value))
+        )
 
 
 def test_nothing_is_computed_before_an_error():
