@@ -4,10 +4,11 @@ This is the executable specification: the kernels are tested against it (in floa
 kernel does (double backward, transforms, gradients of weights, other devices) is computed by it.
 
 Read `_formulas.py` for the losses, `_terms.py` for regions, `_sources.py` for weight sources,
-`_elementwise.py` for normalizers, reductions and statistics, `*_losses.py` for the signatures.
+`_reduction.py` for normalizers, reductions and statistics, `*_losses.py` for the signatures.
 """
 
-from ._elementwise import compute_dtype, elementwise, factors, result_dtype
+from ._dtypes import compute_dtype, factors, result_dtype
+from ._elementwise import elementwise
 from ._formulas import DEFAULT_NORMALIZERS
 from .elementwise_losses import (
     binary_cross_entropy,
