@@ -40,3 +40,8 @@ def with_channels(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if target.ndim < input.ndim:
         target = target.unsqueeze(1)
     return input, target
+
+
+def is_index_target(input: Tensor, target: Tensor) -> bool:
+    """Whether a checked target of a class loss holds indices; else it holds probabilities."""
+    return is_integer(target.dtype) and has_position_shape(input, target)

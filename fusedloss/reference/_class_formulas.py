@@ -1,0 +1,83 @@
+"""The formula of each class loss: what it costs at a position that its class is c.
+
+The loss of a position is the sum over c of w_c t_c cost_c, where t holds the probabilities that the
+target gives to the classes (a class index stands for a one-hot t) and w the class weights. A
+formula has two steps, so that a cost is computed for the classes alone that have a part in the sum
+(a cost that is infinite elsewhere would spoil the gradient by 0 * inf):
+
+    parts = formula.parts(x)                  # everything that takes all classes, (N, C, ...) each
+    cost = formula.cost(*parts, *options)     # elementwise, of the parts at some classes
+
+Derivatives are those of autograd, finite to any order wherever the mathematical ones are.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ClassFormula(NamedTuple):
+    parts: Callable  # x -> tuple of tensors of its shape; the classes are dim 1, at least one
+    cost: Callable  # (*parts, *options) -> Tensor
+    index_normalizer: str  # the default one for class indices
+    probability_normalizer: str | None  # and for probabilities; None: not taken
+
+
+def log_probability(x: Tensor) -> tuple[Tensor]:
+    return (torch.log_softmax(x, dim=1),)
+
+
+def itself(x: Tensor) -> tuple[Tensor]:
+    return (x,)
+
+
+def negative(log_p: Tensor) -> Tensor:
+    return 0 - log_p  # which is never -0
+
+
+def log_probability_and_complement(x: Tensor) -> tuple[Tensor, Tensor]:
+    """log p and log(1 - p) of p = softmax(x).
+
+    Where p is the largest, 1 - p is the sum of the others, in logarithms; elsewhere p <= 1/2 and
+    1 - p loses nothing. Where p is 0, as of a logit of -inf, 1 - p is the constant 1, so that an
+    infinite log p beside it meets no derivative of 0.
+    """
+    log_p = torch.log_softmax(x, dim=1)
+    classes = torch.arange(x.shape[1], device=x.device).reshape(-1, *[1] * (x.ndim - 2))
+    largest = classes == x.argmax(1, keepdim=True)
+    x = x - x.amax(1, keepdim=True).detach()  # nothing but the digits of log 1 - p depends on it
+    others = torch.where(largest, -torch.inf, x)
+    alone = (others == -torch.inf).all(1, keepdim=True)
+    log_rest = torch.where(alone, 0.0, others).logsumexp(1, keepdim=True)
+    log_rest = log_rest - x.logsumexp(1, keepdim=True)
+    p = torch.where(largest, 0.0, log_p).exp()
+    small = torch.where(largest | (p == 0), 0.0, p)
+    log_q = torch.where(largest, torch.where(alone, -torch.inf, log_rest), torch.log1p(-small))
+    return log_p, log_q
+
+
+def focal(log_p: Tensor, log_q: Tensor, gamma: float) -> Tensor:
+    """-(1 - p)^gamma log p, with log_q = log(1 - p)."""
+    return negative(log_p) if gamma == 0 else torch.exp(gamma * log_q) * negative(log_p)
+
+
+def share(x: Tensor) -> tuple[Tensor]:
+    return (x / x.sum(1, keepdim=True),)
+
+
+def clipped_logarithm(p: Tensor, eps: float) -> Tensor:
+    return -p.clamp(eps, 1 - eps).log()
+
+
+CLASSWISE = {
+    "cross_entropy": ClassFormula(log_probability, negative, "weights", "positions"),
+    "nll_loss": ClassFormula(itself, negative, "weights", None),
+    "softmax_focal_loss": ClassFormula(
+        log_probability_and_complement, focal, "positions", "positions"
+    ),
+    "categorical_cross_entropy": ClassFormula(share, clipped_logarithm, "positions", "positions"),
+}
+
+CLASS_NORMALIZERS = {name: formula.index_normalizer for name, formula in CLASSWISE.items()}
