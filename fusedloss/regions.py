@@ -18,7 +18,7 @@ classes and plain control flow (`_dynamo.py` has what Dynamo cannot do by itself
 import torch
 from torch import Tensor
 
-from ._checks import check_mask
+from ._checks import check_mask, check_positional
 from ._expression import Expression, Pair, closed, tensor_text
 from ._program import (
     AND,
@@ -115,6 +115,9 @@ class TensorRegion(Region):
     def check(self, input, target):
         check_mask(self.tensor, input)
 
+    def check_positional(self, input):
+        check_positional("mask", self.tensor, input)
+
     def compile(self, target_dtype):
         return Program(_TENSOR_CODE, (), (self.tensor,))
 
@@ -148,6 +151,9 @@ class Not(Region):
 
     def check(self, input, target):
         self.operand.check(input, target)
+
+    def check_positional(self, input):
+        self.operand.check_positional(input)
 
     def emit(self, assembler):
         self.operand.emit(assembler)

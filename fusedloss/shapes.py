@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ._expression import tensor_text
 from ._region_checks import (
+    check_class_sequences,
     check_coordinates,
     check_lengths,
     check_lengths_tensor,
@@ -130,6 +131,9 @@ class Lengths(_TensorTerm):
 
     def check(self, input, target):
         check_lengths(self.tensor, input)
+
+    def check_positional(self, input):
+        check_class_sequences(input)
 
 
 def center(fraction: float = 0.5) -> Region:

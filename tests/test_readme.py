@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import fusedloss as fl
-from fusedloss import _program, autograd, functional, modules, reference
+from fusedloss import _program, autograd, functional
+from tests import families
+from tests.test_docs import DEFAULT_NORMALIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -112,21 +114,29 @@ def test_environment_variables_are_those_of_setup():
     assert f"`{archs}`" in TEXT
 
 
-LOSSES = table("Losses", "| function | ℓ(x, t) | own arguments | normalizer | module |\n")
+# family: (header of its table, arguments that are not the loss's own)
+TABLES = {
+    "elementwise": ("| function | ℓ(x, t) | own arguments | normalizer | module |\n", COMMON),
+}
+LOSSES = {family: table("Losses", header) for family, (header, _) in TABLES.items()}
+ROWS = [(family, row) for family, rows in LOSSES.items() for row in rows]
 
 
-def test_the_table_of_losses_is_complete():
-    assert [code(row[0])[0] for row in LOSSES] == [*reference.DEFAULT_NORMALIZERS]
-    assert {code(row[0])[0] for row in LOSSES} == {*functional.__all__}
-    assert {code(row[4])[0] for row in LOSSES} == {*modules.__all__}
+@pytest.mark.parametrize("family", [name for name, of in families.FUNCTIONS.items() if of])
+def test_the_table_of_losses_is_complete(family):
+    rows = LOSSES[family]
+    assert sorted(code(row[0])[0] for row in rows) == sorted(families.FUNCTIONS[family])
+    assert {code(row[-1])[0] for row in rows} == {*families.MODULES[family]}
 
 
-@pytest.mark.parametrize("row", LOSSES, ids=lambda row: code(row[0])[0])
-def test_the_table_of_losses_is_right(row):
-    (function,), (normalizer,), (module,) = code(row[0]), code(row[3]), code(row[4])
-    assert normalizer == f'"{reference.DEFAULT_NORMALIZERS[function]}"'
+@pytest.mark.parametrize("family, row", ROWS, ids=[code(row[0])[0] for _, row in ROWS])
+def test_the_table_of_losses_is_right(family, row):
+    (function,), (module,) = code(row[0]), code(row[-1])
     parameters = inspect.signature(getattr(functional, function)).parameters
-    own = [f"{p.name}={p.default}" for p in parameters.values() if p.name not in COMMON | LEGACY]
+    if "normalizer" in parameters:
+        assert code(row[3])[0] == f'"{DEFAULT_NORMALIZERS[function]}"'
+    common = TABLES[family][1] | LEGACY
+    own = [f"{p.name}={p.default}" for p in parameters.values() if p.name not in common]
     assert code(row[2]) == own
     assert f"functional.{function}`" in getattr(fl, module).__doc__
 

@@ -42,6 +42,12 @@ Gradients flow to `input` through the kernels; to `target`, `weight`, a floating
 ``fusedloss.reference``, which also serves ``torch.func``, forward AD and devices without kernels.
 """
 
+from .class_losses import (
+    categorical_cross_entropy,
+    cross_entropy,
+    nll_loss,
+    softmax_focal_loss,
+)
 from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -57,11 +63,15 @@ from .elementwise_losses import (
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
     "charbonnier_loss",
+    "cross_entropy",
     "huber_loss",
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
+    "nll_loss",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
+    "softmax_focal_loss",
 ]

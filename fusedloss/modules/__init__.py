@@ -21,6 +21,12 @@ normalizers are not, so the ``state_dict`` can be exchanged with that of torch's
     tensor(0.7500)
 """
 
+from .class_losses import (
+    CategoricalCrossEntropyLoss,
+    CrossEntropyLoss,
+    NLLLoss,
+    SoftmaxFocalLoss,
+)
 from .elementwise_losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -36,11 +42,15 @@ from .elementwise_losses import (
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CategoricalCrossEntropyLoss",
     "CharbonnierLoss",
+    "CrossEntropyLoss",
     "HuberLoss",
     "L1Loss",
     "LogCoshLoss",
     "MSELoss",
+    "NLLLoss",
     "SigmoidFocalLoss",
     "SmoothL1Loss",
+    "SoftmaxFocalLoss",
 ]
