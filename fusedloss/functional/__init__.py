@@ -59,6 +59,7 @@ from .elementwise_losses import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
+from .overlap_losses import dice_loss, jaccard_loss, tversky_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -66,7 +67,9 @@ __all__ = [
     "categorical_cross_entropy",
     "charbonnier_loss",
     "cross_entropy",
+    "dice_loss",
     "huber_loss",
+    "jaccard_loss",
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
@@ -74,4 +77,5 @@ __all__ = [
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "softmax_focal_loss",
+    "tversky_loss",
 ]

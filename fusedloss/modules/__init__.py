@@ -38,6 +38,7 @@ from .elementwise_losses import (
     SigmoidFocalLoss,
     SmoothL1Loss,
 )
+from .overlap_losses import DiceLoss, JaccardLoss, TverskyLoss
 
 __all__ = [
     "BCELoss",
@@ -45,7 +46,9 @@ __all__ = [
     "CategoricalCrossEntropyLoss",
     "CharbonnierLoss",
     "CrossEntropyLoss",
+    "DiceLoss",
     "HuberLoss",
+    "JaccardLoss",
     "L1Loss",
     "LogCoshLoss",
     "MSELoss",
@@ -53,4 +56,5 @@ __all__ = [
     "SigmoidFocalLoss",
     "SmoothL1Loss",
     "SoftmaxFocalLoss",
+    "TverskyLoss",
 ]

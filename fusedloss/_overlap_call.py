@@ -1,0 +1,57 @@
+"""A call of the overlap family as plain records: what functions, reference and kernels pass on."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .regions import Region
+from .weights import WeightSource
+
+ACTIVATIONS = ("none", "sigmoid", "softmax")
+PER = ("sample", "sample_class", "class", "batch")
+
+
+class Operands(NamedTuple):
+    """The tensors of a call, and the rules that stand for tensors."""
+
+    input: Tensor
+    target: Tensor
+    weight: Tensor | None = None  # per class
+    weight_map: Tensor | WeightSource | None = None
+    region: Region | None = None
+
+
+class Overlap(NamedTuple):
+    """How soft counts become losses: the options of one of the three overlap losses.
+
+    `smooth` is (s, s'): what is added to numerator and denominator. An option that a loss does not
+    have keeps its default, which changes nothing.
+    """
+
+    name: str  # dice_loss, jaccard_loss, tversky_loss
+    activation: str
+    smooth: float | tuple[float, float]
+    per: str
+    ignore_index: int | None = None
+    include_background: bool = True
+    skip_absent: bool = False
+    squared: bool = False
+    alpha: float = 0.5
+    beta: float = 0.5
+    gamma: float = 1.0
+    positional: bool = False  # mask and weight map are the same for all channels of a position
+
+    @property
+    def by_class(self) -> bool:
+        """Whether a pool holds one class."""
+        return self.per in ("class", "sample_class")
+
+    @property
+    def by_sample(self) -> bool:
+        """Whether a pool lies within one sample."""
+        return self.per in ("sample", "sample_class")
+
+
+def holds_labels(input: Tensor, target: Tensor) -> bool:
+    """Whether the target holds class indices; with one channel it is the soft target itself."""
+    return input.shape[1] != 1 and target.shape != input.shape
