@@ -45,8 +45,7 @@ def log_probability_and_complement(x: Tensor) -> tuple[Tensor, Tensor]:
     infinite log p beside it meets no derivative of 0.
     """
     log_p = torch.log_softmax(x, dim=1)
-    classes = torch.arange(x.shape[1], device=x.device).reshape(-1, *[1] * (x.ndim - 2))
-    largest = classes == x.argmax(1, keepdim=True)
+    largest = _largest(x)
     x = x - x.amax(1, keepdim=True).detach()  # nothing but the digits of log 1 - p depends on it
     others = torch.where(largest, -torch.inf, x)
     alone = (others == -torch.inf).all(1, keepdim=True)
@@ -63,12 +62,25 @@ def focal(log_p: Tensor, log_q: Tensor, gamma: float) -> Tensor:
     return negative(log_p) if gamma == 0 else torch.exp(gamma * log_q) * negative(log_p)
 
 
-def share(x: Tensor) -> tuple[Tensor]:
-    return (x / x.sum(1, keepdim=True),)
+def share_and_complement(x: Tensor) -> tuple[Tensor, Tensor]:
+    """p = x / sum of x, and 1 - p, which of the largest is the sum of the others / sum of x."""
+    total = x.sum(1, keepdim=True)
+    p, largest = x / total, _largest(x)
+    rest = torch.where(largest, 0.0, x).sum(1, keepdim=True)
+    return p, torch.where(largest, rest / total, 1 - p)
 
 
-def clipped_logarithm(p: Tensor, eps: float) -> Tensor:
-    return -p.clamp(eps, 1 - eps).log()
+def clipped_logarithm(p: Tensor, q: Tensor, eps: float) -> Tensor:
+    """-log of p clipped to [eps, 1 - eps], with q = 1 - p; near 1 from q, which has more digits."""
+    near_one = p > 0.5
+    small, rest = torch.where(near_one, 0.5, p), torch.where(near_one, q, 0.5)
+    return -torch.where(near_one, torch.log1p(-rest.clamp(min=eps)), small.clamp(min=eps).log())
+
+
+def _largest(x: Tensor) -> Tensor:
+    """True at the largest class of each position; of equal ones at one of them."""
+    classes = torch.arange(x.shape[1], device=x.device).reshape(-1, *[1] * (x.ndim - 2))
+    return classes == x.argmax(1, keepdim=True)
 
 
 CLASSWISE = {
@@ -77,7 +89,9 @@ CLASSWISE = {
     "softmax_focal_loss": ClassFormula(
         log_probability_and_complement, focal, "positions", "positions"
     ),
-    "categorical_cross_entropy": ClassFormula(share, clipped_logarithm, "positions", "positions"),
+    "categorical_cross_entropy": ClassFormula(
+        share_and_complement, clipped_logarithm, "positions", "positions"
+    ),
 }
 
 CLASS_NORMALIZERS = {name: formula.index_normalizer for name, formula in CLASSWISE.items()}
