@@ -1,4 +1,4 @@
-"""A call of the overlap family as plain records: what functions, reference and kernels pass on."""
+"""A call of an overlap loss or compound as plain records, for functions, reference and kernels."""
 
 from typing import NamedTuple
 
@@ -22,13 +22,13 @@ class Operands(NamedTuple):
 
 
 class Overlap(NamedTuple):
-    """How soft counts become losses: the options of one of the three overlap losses.
+    """How soft counts become losses: the options of an overlap loss, or of a compound's Dice part.
 
     `smooth` is (s, s'): what is added to numerator and denominator. An option that a loss does not
     have keeps its default, which changes nothing.
     """
 
-    name: str  # dice_loss, jaccard_loss, tversky_loss
+    name: str  # of the function that is called
     activation: str
     smooth: float | tuple[float, float]
     per: str
@@ -50,6 +50,32 @@ class Overlap(NamedTuple):
     def by_sample(self) -> bool:
         """Whether a pool lies within one sample."""
         return self.per in ("sample", "sample_class")
+
+
+class Pointwise(NamedTuple):
+    """The part of a compound that has a loss at every position or element."""
+
+    name: str  # cross_entropy, softmax_focal_loss, sigmoid_focal_loss, binary_cross_entropy_...
+    options: tuple[float, ...] = ()  # its own numbers in order
+    label_smoothing: float = 0.0
+    pos_weight: Tensor | None = None
+    normalizer: object = None
+
+    @property
+    def is_classwise(self) -> bool:
+        """Whether it has a loss of each position, instead of each element."""
+        return self.name in ("cross_entropy", "softmax_focal_loss")
+
+
+class Compound(NamedTuple):
+    """A Dice part and a pointwise part, each with its weight; the class weight of the operands is
+    the pointwise part's."""
+
+    dice: Overlap
+    pointwise: Pointwise
+    dice_weight: float
+    pointwise_weight: float | None
+    dice_class_weight: Tensor | None = None
 
 
 def holds_labels(input: Tensor, target: Tensor) -> bool:

@@ -40,7 +40,9 @@ def checked_options(options: Overlap) -> Overlap:
     )
 
 
-def check_overlap(options: Overlap, operands: Operands, reduction) -> None:
+def check_overlap(
+    options: Overlap, operands: Operands, reduction, weight_name: str = "weight"
+) -> None:
     """All rules that need the operands; `options` are checked ones."""
     input, target, weight, weight_map, region = operands
     check_input(input)
@@ -52,7 +54,7 @@ def check_overlap(options: Overlap, operands: Operands, reduction) -> None:
     check_target(input, target)
     _check_channels(options, input.shape[1])
     if weight is not None:
-        check_class_weight(weight, input)
+        check_class_weight(weight, input, weight_name)
     if options.positional:
         check_positions(input, target, weight_map, region)
     else:

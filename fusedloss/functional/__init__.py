@@ -48,6 +48,7 @@ from .class_losses import (
     nll_loss,
     softmax_focal_loss,
 )
+from .compound_losses import dice_bce_loss, dice_cross_entropy_loss, dice_focal_loss
 from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -67,6 +68,9 @@ __all__ = [
     "categorical_cross_entropy",
     "charbonnier_loss",
     "cross_entropy",
+    "dice_bce_loss",
+    "dice_cross_entropy_loss",
+    "dice_focal_loss",
     "dice_loss",
     "huber_loss",
     "jaccard_loss",

@@ -27,6 +27,7 @@ from .class_losses import (
     NLLLoss,
     SoftmaxFocalLoss,
 )
+from .compound_losses import DiceBCELoss, DiceCrossEntropyLoss, DiceFocalLoss
 from .elementwise_losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -46,6 +47,9 @@ __all__ = [
     "CategoricalCrossEntropyLoss",
     "CharbonnierLoss",
     "CrossEntropyLoss",
+    "DiceBCELoss",
+    "DiceCrossEntropyLoss",
+    "DiceFocalLoss",
     "DiceLoss",
     "HuberLoss",
     "JaccardLoss",

@@ -11,6 +11,7 @@ signatures.
 
 from ._class_formulas import CLASS_NORMALIZERS
 from ._classwise import ClassOperands, classwise
+from ._compounds import compound
 from ._dtypes import compute_dtype, factors, result_dtype
 from ._elementwise import elementwise
 from ._formulas import DEFAULT_NORMALIZERS
@@ -21,6 +22,7 @@ from .class_losses import (
     nll_loss,
     softmax_focal_loss,
 )
+from .compound_losses import dice_bce_loss, dice_cross_entropy_loss, dice_focal_loss
 from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -44,8 +46,12 @@ __all__ = [
     "categorical_cross_entropy",
     "charbonnier_loss",
     "classwise",
+    "compound",
     "compute_dtype",
     "cross_entropy",
+    "dice_bce_loss",
+    "dice_cross_entropy_loss",
+    "dice_focal_loss",
     "dice_loss",
     "elementwise",
     "factors",

@@ -39,7 +39,7 @@ def overlap(options: Overlap, operands: Operands, reduction: str, return_stats: 
     p = _activated(options.activation, input.to(dtype), selection.active)
     t = soft_target(options.name, operands, selection.active, dtype)
     sums = _summed(options, p, t, selection)
-    loss = FORMULAS[options.name](sums, options)
+    loss = FORMULAS.get(options.name, dice)(sums, options)
     selected = _selected(selection.mask, input)
     result, stats = _reduced(options, loss, sums, weight, selected, reduction)
     result = result.to(result_dtype(input))
@@ -150,7 +150,7 @@ def _one_minus_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator == 0, 0.0, 1 - divide(numerator, denominator))
 
 
-FORMULAS = {"dice_loss": dice, "jaccard_loss": jaccard, "tversky_loss": tversky}
+FORMULAS = {"jaccard_loss": jaccard, "tversky_loss": tversky}  # the others have a Dice part
 
 
 # ---- reduction ---------------------------------------------------------------------------------
