@@ -1,4 +1,5 @@
-"""Bad calls of the overlap losses: one table, every message checked; functions and reference alike.
+"""Bad calls of overlap losses and compounds: one table, every message checked; the functions and
+their references alike.
 
 A row is (function, keyword arguments that replace those of a good call, exception, fragments).
 """
@@ -145,6 +146,48 @@ POSITIONS = [
 for name in ("dice_loss", "jaccard_loss", "tversky_loss"):
     VALUE += [(name, row | {"activation": "softmax"}, words) for row, words in POSITIONS]
 
+CE, BCE, FOCAL = "dice_cross_entropy_loss", "dice_bce_loss", "dice_focal_loss"
+PROBABILITIES = X / X.sum(1, keepdim=True)
+TYPE += [
+    (CE, {"ignore_index": 1.5}, ["ignore_index", "float"]),
+    (CE, {"target": (X > 0.5).byte()}, ["target", "floating", "uint8"]),
+    (CE, {"target": X[:, 0]}, ["target", "integer", "float32"]),
+    (CE, {"ce_weight": "1"}, ["ce_weight", "number", "str"]),
+    (BCE, {"pos_weight": 2.0}, ["pos_weight", "real tensor", "float"]),
+    (BCE, {"dice_weight": None}, ["dice_weight", "number", "NoneType"]),
+    (FOCAL, {"alpha": None}, ["alpha", "number", "NoneType"]),
+    (FOCAL, {"activation": None}, ["activation", "str", "NoneType"]),
+    (CE, {"gamma": 2.0}, ["gamma"]),
+    (CE, {"label_smoothing": None}, ["label_smoothing", "number"]),
+]
+VALUE += [
+    (CE, {"label_smoothing": 1.5}, ["label_smoothing", "<= 1", "1.5"]),
+    (CE, {"label_smoothing": -0.1}, ["label_smoothing", ">= 0", "-0.1"]),
+    (CE, {"target": PROBABILITIES, "ignore_index": 1}, ["ignore_index", "negative", "got 1"]),
+    (FOCAL, {"target": PROBABILITIES, "ignore_index": 0}, ["ignore_index", "negative", "got 0"]),
+    (CE, ONE, ["softmax", "two or more"]),
+    (CE, {"activation": "sigmoid", "mask": CHANNELS}, ["mask", "one value per position"]),
+    (CE, {"activation": "none", "weight_map": X}, ["weight_map", "one value per position"]),
+    (BCE, {"activation": "softmax", "mask": CHANNELS}, ["mask", "one value per position"]),
+    (BCE, {"pos_weight": ones(4)}, ["pos_weight", "torch's rules", "(4,)"]),
+    (FOCAL, {"activation": "none"}, ["activation", '"softmax" or "sigmoid"', '"none"']),
+    (FOCAL, {"gamma": -0.5}, ["gamma", ">= 0", "-0.5"]),
+    (FOCAL, {"activation": "sigmoid", "alpha": float("nan")}, ["alpha", "finite"]),
+    (BCE, {"dice_weight": 1.5}, ["dice_weight", "<= 1", "1.5"]),
+    (BCE, {"dice_weight": -0.5, "bce_weight": 1.0}, ["dice_weight", ">= 0"]),
+    (BCE, {"bce_weight": -1.0}, ["bce_weight", ">= 0", "-1.0"]),
+    (FOCAL, {"focal_weight": float("inf")}, ["focal_weight", "finite"]),
+]
+for name in (CE, BCE, FOCAL):
+    VALUE += [
+        (name, {"reduction": "none"}, ["reduction", '"none"', name, '"sample_mean"']),
+        (name, {"reduction": "sample_mean", "per": "batch"}, ["sample_mean", 'per="batch"']),
+        (name, {"dice_class_weight": ones(4)}, ["dice_class_weight", "(3,)", "(4,)"]),
+        (name, {"weight": ones(2)}, ["weight", "(3,)", "(2,)"]),
+        (name, {"normalizer": "pixels"}, ["normalizer", "'pixels'"]),
+        (name, {"normalizer": "all", "reduction": "sum"}, ["normalizer", "reduction='sum'"]),
+    ]
+
 WRONG = LABELS.clone()
 WRONG[1, 2, 3] = 7
 INDEX = [
@@ -156,6 +199,9 @@ INDEX = [
     ("dice_loss", {"target": WRONG, "mask": CHANNELS}, ["got 7", "(1, 2, 3)"]),
     ("dice_loss", {"target": WRONG, "ignore_index": 6}, ["got 7", "(1, 2, 3)"]),
     ("dice_loss", {"target": WRONG, "include_background": False}, ["got 7", "(1, 2, 3)"]),
+    (CE, {"target": WRONG}, [CE, "got 7", "(1, 2, 3)"]),
+    (BCE, {"target": WRONG}, [BCE, "got 7", "(1, 2, 3)"]),
+    (FOCAL, {"target": WRONG}, [FOCAL, "got 7", "(1, 2, 3)"]),
     ("tversky_loss", {"target": (WRONG - 2).to(torch.uint64)}, ["got 1844674407370955161", "(0,"]),
 ]
 
@@ -179,22 +225,22 @@ def test_bad_call(module, name, replaced, error, fragments):
         assert fragment in str(caught.value), str(caught.value)
 
 
+# (options under which a wrong label takes no part, those that say the same of a right one)
 LEFT_OUT = [
-    {"ignore_index": 7},
-    {"mask": fl.target != 7},
-    {"mask": fl.target < 3, "activation": "softmax"},
-    {"mask": WRONG != 7},
-    {"weight_map": (WRONG != 7).float()},
+    ({"ignore_index": 7}, {"mask": WRONG != 7}),
+    ({"mask": fl.target != 7}, {"mask": WRONG != 7}),
+    ({"mask": (WRONG != 7).float().unsqueeze(1)}, {"mask": WRONG != 7}),
+    ({"weight_map": (WRONG != 7).float()}, {"weight_map": (WRONG != 7).float()}),
 ]
 
 
-@pytest.mark.parametrize("options", LEFT_OUT, ids=str)
-def test_a_wrong_label_that_takes_no_part_is_no_error(options):
+@pytest.mark.parametrize("name", ("dice_loss", CE, BCE, FOCAL))
+@pytest.mark.parametrize(("options", "same"), LEFT_OUT, ids=str)
+def test_a_wrong_label_that_takes_no_part_is_no_error(name, options, same):
     right = torch.where(WRONG == 7, 0, WRONG)
-    options = {"mask": WRONG != 7} | options
     for module in MODULES.values():
-        got = module.dice_loss(X, WRONG, **options)
-        assert torch.equal(got, module.dice_loss(X, right, **{**options, "mask": WRONG != 7}))
+        loss = getattr(module, name)
+        assert torch.equal(loss(X, WRONG, **options), loss(X, right, **same))
 
 
 def test_nothing_is_computed_before_an_error():

@@ -1,4 +1,5 @@
-"""The modules of the overlap family: options, buffers, masks and maps of constructor and call."""
+"""The modules of overlap losses and compounds: options, buffers, masks and maps of constructor and
+call."""
 
 import copy
 import inspect
@@ -18,6 +19,18 @@ TABLE = {
     "TverskyLoss": (
         "tversky_loss",
         {"alpha": 0.2, "beta": 0.7, "gamma": 0.75, "include_background": False},
+    ),
+    "DiceCrossEntropyLoss": (
+        "dice_cross_entropy_loss",
+        {"dice_weight": 0.3, "label_smoothing": 0.1, "ignore_index": 2, "squared": True},
+    ),
+    "DiceBCELoss": (
+        "dice_bce_loss",
+        {"dice_weight": 2.0, "bce_weight": 0.5, "per": "class", "skip_absent": True},
+    ),
+    "DiceFocalLoss": (
+        "dice_focal_loss",
+        {"activation": "sigmoid", "gamma": 1.5, "alpha": 0.75, "smooth": 1.0},
     ),
 }
 SHAPE = (2, 3, 4, 5)
@@ -44,7 +57,7 @@ def close(got, wanted):
 
 
 def test_every_module_is_public():
-    assert sorted(TABLE) == sorted(families.MODULES["overlap"])
+    assert sorted(TABLE) == sorted(families.MODULES["overlap"] + families.MODULES["compound"])
     for name in TABLE:
         assert getattr(fl, name) is getattr(modules, name)
         assert name in fl.__all__
@@ -63,9 +76,8 @@ def test_signature_is_that_of_the_function(name):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_defaults_are_those_of_the_function(name):
-    activation = {} if "Compound" in name else {"activation": "sigmoid"}
-    got = getattr(modules, name)(**activation)(INPUT, LABELS)
-    close(got, getattr(fl.functional, TABLE[name][0])(INPUT, LABELS, **activation))
+    got = getattr(modules, name)()(INPUT, LABELS)
+    close(got, getattr(fl.functional, TABLE[name][0])(INPUT, LABELS))
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -146,6 +158,22 @@ def test_repr():
             ["sample_mean", 'per="batch"'],
         ),
         (lambda: modules.DiceLoss(ignore_index=1.5), TypeError, ["ignore_index", "float"]),
+        (lambda: modules.DiceBCELoss(reduction="none"), ValueError, ["reduction", '"none"']),
+        (lambda: modules.DiceBCELoss(pos_weight=2), TypeError, ["pos_weight", "int"]),
+        (lambda: modules.DiceBCELoss(dice_class_weight=[1]), TypeError, ["dice_class_weight"]),
+        (lambda: modules.DiceFocalLoss(activation="none"), ValueError, ["activation", '"none"']),
+        (lambda: modules.DiceFocalLoss(gamma=-1), ValueError, ["gamma", ">= 0"]),
+        (lambda: modules.DiceCrossEntropyLoss(ce_weight=-1), ValueError, ["ce_weight", ">= 0"]),
+        (
+            lambda: modules.DiceCrossEntropyLoss(label_smoothing=1.1),
+            ValueError,
+            ["label_smoothing", "<= 1"],
+        ),
+        (
+            lambda: modules.DiceCrossEntropyLoss(normalizer="all", reduction="sum"),
+            ValueError,
+            ["normalizer", "'sum'"],
+        ),
         (
             lambda: modules.DiceLoss(weight_map=MAP)(INPUT, LABELS, weight_map=torch.ones(9)),
             ValueError,
@@ -160,8 +188,36 @@ def test_errors(make, error, fragments):
         assert fragment in str(caught.value), str(caught.value)
 
 
-def test_compiled():
-    module = make("DiceLoss", mask=(fl.target != 2) & MASK, weight=WEIGHT)
+COMPOUNDS = families.MODULES["compound"]
+
+
+@pytest.mark.parametrize("name", COMPOUNDS)
+def test_weights_and_normalizers_of_compounds(name):
+    """Class weights and pos_weight are in the state_dict; a normalizer is a buffer beside them."""
+    weights = {"weight": WEIGHT, "dice_class_weight": WEIGHT.flip(0)}
+    if name == "DiceBCELoss":
+        weights["pos_weight"] = torch.rand(3, 1, 1)
+    module = make(name, normalizer=torch.tensor(3.0), **weights)
+    close(module(INPUT, LABELS), expected(name, normalizer=3.0, **weights))
+    assert {*module.state_dict()} == {*weights}
+    assert {key for key, _ in module.named_buffers()} == {*weights, "normalizer"}
+    module.load_state_dict({key: torch.ones_like(value) for key, value in weights.items()})
+    ones = {key: torch.ones_like(value) for key, value in weights.items()}
+    close(module(INPUT, LABELS), expected(name, normalizer=3.0, **ones))
+    assert "dice_class_weight=tensor(float32, (3,))" in repr(module)
+
+
+def test_repr_of_a_compound():
+    assert repr(modules.DiceBCELoss(bce_weight=2.0, normalizer="all")) == (
+        "DiceBCELoss(dice_weight=0.5, bce_weight=2.0, activation='sigmoid', smooth=1e-06, "
+        "squared=False, per='sample', ignore_index=None, include_background=True, "
+        "skip_absent=False, reduction='mean', normalizer='all')"
+    )
+
+
+@pytest.mark.parametrize("name", ("DiceLoss", "DiceCrossEntropyLoss"))
+def test_compiled(name):
+    module = make(name, mask=(fl.target != 2) & MASK, weight=WEIGHT)
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="eager", fullgraph=True)
     for options in ({}, {"mask": fl.target >= 0, "weight_map": MAP}):
