@@ -28,6 +28,11 @@ LOSSES = (
 FUNCTIONS = ("dice_cross_entropy_loss", "dice_bce_loss", "dice_focal_loss")
 ACTIVATION = dict(zip(FUNCTIONS, ("softmax", "sigmoid", "softmax"), strict=True))
 WEIGHT_NAME = dict(zip(FUNCTIONS, ("ce_weight", "bce_weight", "focal_weight"), strict=True))
+DEFAULT_NORMALIZERS = {
+    "dice_cross_entropy_loss": "weights",  # of class indices
+    "dice_bce_loss": "selected",
+    "dice_focal_loss": "positions",  # under softmax
+}
 NORMALIZERS = (None, "weights", "selected", "positions", "all", 7.5)
 POINTWISE_OPTIONS = ("weight", "normalizer", "label_smoothing", "pos_weight", "alpha", "gamma")
 

@@ -30,6 +30,9 @@ The loss is a scalar, or has `input`'s shape under ``"none"``, in `input`'s dtyp
 bits under autocast). Arithmetic and sums are in float32, in float64 if any floating operand is.
 Losses have the unit of their formula; nothing is scaled.
 
+So much for elements; `overlap_losses` are of pools and `compound_losses` add a Dice loss to another.
+Both say for themselves what `target`, `weight` and the rest mean there.
+
 What is masked out, or has weight 0, does not exist: whatever it holds, NaN included, changes
 neither the loss nor any gradient, which is exactly 0 there. A mean over nothing is 0 with zero
 gradients. The same call gives the same bits, run to run and for every number of threads.
