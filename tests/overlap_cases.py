@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tests import numpy_terms as terms
-from tests.cases import FLOATS, LAYOUTS, make_weight
+from tests.cases import LAYOUTS, make_weight
 from tests.numpy_terms import Term
 from tests.overlap_oracle import Answer, Call, answer
 
@@ -263,6 +263,3 @@ def placed(problem: Problem, layout: str) -> Problem:
     """The same values in other strides."""
     move = LAYOUTS[layout]
     return problem.with_(input=move(problem.input), target=move(problem.target))
-
-
-__all__ = ["FLOATS", "LAYOUTS"]

@@ -12,9 +12,9 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 import fusedloss as fl
 from fusedloss import functional as F
 from tests import overlap_cases
-from tests.cases import make_weight
+from tests.cases import FLOATS, make_weight
 from tests.compound_cases import FUNCTIONS, LOSSES, is_positional, make_problem
-from tests.overlap_cases import FLOATS, IGNORED, PER, generator
+from tests.overlap_cases import IGNORED, PER, generator
 from tests.test_overlap_nan_rule import EXCLUDED, assert_equal, junk_like, results
 
 SHAPE = (2, 3, 4, 5)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 import fusedloss as fl
 from tests import compound_cases as cases
 from tests import overlap_cases
+from tests.cases import FLOATS, LAYOUTS
 from tests.compound_cases import LOSSES, NORMALIZERS, expected, make_problem
 from tests.oracle import assert_rounded
-from tests.overlap_cases import FLOATS, IGNORED, PER
+from tests.overlap_cases import IGNORED, PER
 from tests.test_overlap import SIXTEEN, evaluate
 
 SHAPE = (3, 4, 5, 6)
@@ -104,7 +105,7 @@ def test_mask_by_map(real_backend, loss, mask):
         check(make_problem(loss, SHAPE, "labels", rng, **options), loss, real_backend)
 
 
-@pytest.mark.parametrize("layout", overlap_cases.LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", cases.FUNCTIONS)
 def test_layouts(real_backend, name, layout):
     loss = next(row for row in LOSSES if row[0] == name)

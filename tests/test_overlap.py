@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests import overlap_cases as cases
+from tests.cases import FLOATS, LAYOUTS
 from tests.oracle import assert_rounded
-from tests.overlap_cases import ACTIVATIONS, FLOATS, LOSSES, PER, TARGETS, expected, make_problem
+from tests.overlap_cases import ACTIVATIONS, LOSSES, PER, TARGETS, expected, make_problem
 
 SHAPE = (3, 4, 5, 6)
 SIXTEEN = (torch.float16, torch.bfloat16)
@@ -137,7 +138,7 @@ def test_labels_of_every_dtype(real_backend, dtype):
         check(problem.with_(target=problem.target.to(dtype)), real_backend)
 
 
-@pytest.mark.parametrize("layout", cases.LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_layouts(real_backend, activation, layout):
     for row, target in enumerate(("labels", "labels-column", "soft", "integer")):

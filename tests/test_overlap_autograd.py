@@ -12,7 +12,8 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 import fusedloss as fl
 from fusedloss import functional as F
 from tests import overlap_cases as cases
-from tests.overlap_cases import ACTIVATIONS, FLOATS, FUNCTIONS, LOSSES, PER
+from tests.cases import FLOATS
+from tests.overlap_cases import ACTIVATIONS, FUNCTIONS, LOSSES, PER
 
 SHAPE = (2, 3, 2, 2)
 MASK = torch.tensor([[True, False], [True, True]])

@@ -30,7 +30,7 @@ The loss is a scalar, or has `input`'s shape under ``"none"``, in `input`'s dtyp
 bits under autocast). Arithmetic and sums are in float32, in float64 if any floating operand is.
 Losses have the unit of their formula; nothing is scaled.
 
-So much for elements; `overlap_losses` are of pools and `compound_losses` add a Dice loss to another.
+So much for elements; `overlap_losses` are of pools, `compound_losses` add a Dice loss to another.
 Both say for themselves what `target`, `weight` and the rest mean there.
 
 What is masked out, or has weight 0, does not exist: whatever it holds, NaN included, changes
