@@ -199,6 +199,11 @@ INDEX = [
     ("dice_loss", {"target": WRONG, "mask": CHANNELS}, ["got 7", "(1, 2, 3)"]),
     ("dice_loss", {"target": WRONG, "ignore_index": 6}, ["got 7", "(1, 2, 3)"]),
     ("dice_loss", {"target": WRONG, "include_background": False}, ["got 7", "(1, 2, 3)"]),
+    (
+        "dice_loss",
+        {"target": torch.where(WRONG == 7, -100, WRONG).to(torch.uint64), "ignore_index": -100},
+        ["got 18446744073709551516", "(1, 2, 3)"],
+    ),
     (CE, {"target": WRONG}, [CE, "got 7", "(1, 2, 3)"]),
     (BCE, {"target": WRONG}, [BCE, "got 7", "(1, 2, 3)"]),
     (FOCAL, {"target": WRONG}, [FOCAL, "got 7", "(1, 2, 3)"]),

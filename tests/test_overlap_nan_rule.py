@@ -115,6 +115,39 @@ def test_excluded_elements_do_not_exist(name, activation):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", FUNCTIONS)
+def test_targets_of_channels_that_do_not_count_do_not_exist(name, activation):
+    """Those of a class of weight 0 and of the background; under softmax their logits still do."""
+    for per in PER:
+        rng = cases.generator(name, activation, per)
+        problem = cases.make_problem(name, SHAPE, activation, "soft", rng, per=per)
+        weight = torch.tensor([1.0, 0.5, 0.0])
+        options = problem.arguments() | {"weight": weight, "include_background": False}
+        clean, (slope,) = results(name, problem.input, problem.target, options)
+        target = junk_like(problem.target)
+        target[:, 1] = problem.target[:, 1]
+        got, (gradient,) = results(name, problem.input, target, options)
+        assert_equal(got, clean)
+        assert torch.equal(gradient, slope) and (slope != 0).any()
+
+
+@pytest.mark.parametrize("per", ("sample_class", "class"))
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_skipped_pool_is_not_computed_with(name, per):
+    """An absent class whose input is NaN leaves value and the other gradients alone."""
+    rng = cases.generator(name, per)
+    problem = cases.make_problem(name, SHAPE, "none", "labels", rng, per=per, skip_absent=True)
+    target = problem.target.clamp(max=1)
+    options = problem.arguments() | {"mask": torch.ones(4, 5) > 0}
+    clean, (slope,) = results(name, problem.input, target, options)
+    input = problem.input.clone()
+    input[:, 2] = float("nan")
+    got, (gradient,) = results(name, input, target, options)
+    assert_equal(got[:4], clean[:4])
+    assert torch.equal(gradient, slope) and (slope[:, :2] != 0).all()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_ignored_labels_do_not_exist(name, activation):
     for per in PER:
         rng = cases.generator(name, activation, per)

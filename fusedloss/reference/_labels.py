@@ -10,7 +10,7 @@ def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
     """Where a target of any real dtype equals `ignore_index`, as numbers."""
     if target.is_floating_point():
         return target == ignore_index
-    if ignore_index < 0 and not target.dtype.is_signed:
+    if ignore_index < 0 and target.dtype is torch.uint64:  # what int64 cannot hold turns negative
         return torch.zeros_like(target, dtype=torch.bool)
     return target.to(torch.int64) == ignore_index
 

@@ -39,11 +39,15 @@ def overlap(options: Overlap, operands: Operands, reduction: str, return_stats: 
     p = _activated(options.activation, input.to(dtype), selection.active)
     t = soft_target(options.name, operands, selection.active, dtype)
     sums = _summed(options, p, t, selection)
-    loss = FORMULAS.get(options.name, dice)(sums, options)
+    share = _share(options, sums, weight)
+    pools = _pool_losses(options, sums, share)
     selected = _selected(selection.mask, input)
-    result, stats = _reduced(options, loss, sums, weight, selected, reduction)
+    result, total, normalizer = _reduced(pools, share, selected, reduction)
     result = result.to(result_dtype(input))
-    return (result, stats) if return_stats else result
+    if not return_stats:
+        return result
+    total, normalizer, *counts = (value.detach() for value in (total, normalizer, *sums))
+    return result, Stats(total, normalizer, selected.sum(), *counts)
 
 
 # ---- who takes part ----------------------------------------------------------------------------
@@ -156,26 +160,35 @@ FORMULAS = {"jaccard_loss": jaccard, "tversky_loss": tversky}  # the others have
 # ---- reduction ---------------------------------------------------------------------------------
 
 
-def _reduced(options, loss, sums, weight, selected, reduction) -> tuple[Tensor, Stats]:
-    """`loss` per pool; where pools are per class their class weights come in here."""
-    share = torch.ones_like(loss)
+def _share(options: Overlap, sums: Sums, weight: Tensor | None) -> Tensor:
+    """What every pool counts: 1, or its class weight; 0 where it is absent and that is skipped."""
+    share = torch.ones_like(sums.target_sum)
     if weight is not None and options.by_class:
-        weight = torch.where(weight != 0, weight, 0).to(loss.device, loss.dtype)
+        weight = torch.where(weight != 0, weight, 0).to(share.device, share.dtype)
         share = share * (weight if options.include_background else weight[1:])
-    if options.skip_absent:
-        share = torch.where(sums.target_sum == 0, 0.0, share)
-    pools = torch.where(share == 0, 0.0, loss) * share
+    return torch.where(sums.target_sum == 0, 0.0, share) if options.skip_absent else share
+
+
+def _pool_losses(options: Overlap, sums: Sums, share: Tensor) -> Tensor:
+    """share x loss; where a pool does not count, its sums are not even computed with."""
+    counted = share != 0
+    shown = Sums(*(hidden(values, counted, 0.0) for values in sums))
+    loss = FORMULAS.get(options.name, dice)(shown, options)
+    return torch.where(counted, loss, 0.0) * share
+
+
+def _reduced(
+    pools: Tensor, share: Tensor, selected: Tensor, reduction: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(result, total, normalizer); `selected` counts the elements of every sample."""
     if reduction == "sample_mean":
         total, normalizer = _by_sample(pools), _by_sample(share)
-        samples = (selected > 0).sum().to(loss.dtype)
-        result = divide(divide(total, normalizer).sum(), samples)
-    else:
-        total, normalizer = pools.sum(), share.sum()
-        result = {"none": pools, "sum": total}.get(reduction)
-        if result is None:
-            result = divide(total, normalizer)
-    counts = [value.detach() for value in (total, normalizer)]
-    return result, Stats(*counts, selected.sum(), *(value.detach() for value in sums))
+        samples = (selected > 0).sum().to(pools.dtype)
+        return divide(divide(total, normalizer).sum(), samples), total, normalizer
+    total, normalizer = pools.sum(), share.sum()
+    if reduction == "none":
+        return pools, total, normalizer
+    return total if reduction == "sum" else divide(total, normalizer), total, normalizer
 
 
 def _by_sample(pools: Tensor) -> Tensor:
