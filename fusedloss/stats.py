@@ -27,11 +27,15 @@ class Stats(_Fields):
 
     Attributes:
         total: sum of mask x weight x loss; shape () or, under ``"sample_mean"``, (N,).
-            Overlap losses: the sum of the losses of the pools.
+            Overlap losses: the sum of the losses of the pools, times their class weights.
         normalizer: what the mean divides ``total`` by, same shape; under ``"sum"`` and ``"none"``
-            what the default normalizer of the function would be.
+            what the default normalizer of the function would be. Overlap losses: how many pools
+            count, or the sum of their class weights.
         selected: int64, shape (): how many elements (class losses: positions) take part.
-        intersection, input_sum, target_sum: per pool, for overlap losses; None elsewhere.
+        intersection, input_sum, target_sum: sums of p t, p and t per pool, for overlap losses;
+            None elsewhere.
+
+    Compounds: the first three of the pointwise loss, the others of Dice.
 
     Example::
 

@@ -15,7 +15,15 @@ import pytest
 
 import fusedloss as fl
 from fusedloss import functional, modules, reference
-from tests import cases, families, reference_cases, test_modules
+from tests import (
+    cases,
+    compound_cases,
+    families,
+    overlap_cases,
+    reference_cases,
+    test_modules,
+    test_overlap_modules,
+)
 
 PUBLIC = [fl] + [
     importlib.import_module(name)
@@ -71,11 +79,14 @@ TABLES = {
         [*reference_cases.LOSSES],
         [function for function, *_ in test_modules.TABLE.values()],
     ),
+    "overlap": ([name for name, _ in overlap_cases.LOSSES],),
+    "compound": ([name for name, *_ in compound_cases.LOSSES],),
 }
 # functions that take a normalizer: the one that None stands for
-DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS}
+DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS} | compound_cases.DEFAULT_NORMALIZERS
 # module: the function that it calls
 CALLED = {name: row[0] for name, row in test_modules.TABLE.items()}
+CALLED |= {name: row[0] for name, row in test_overlap_modules.TABLE.items()}
 
 
 def test_every_function_has_a_family():

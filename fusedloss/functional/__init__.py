@@ -30,6 +30,9 @@ The loss is a scalar, or has `input`'s shape under ``"none"``, in `input`'s dtyp
 bits under autocast). Arithmetic and sums are in float32, in float64 if any floating operand is.
 Losses have the unit of their formula; nothing is scaled.
 
+So much for elements; `overlap_losses` are of pools, `compound_losses` add a Dice loss to another.
+Both say for themselves what `target`, `weight` and the rest mean there.
+
 What is masked out, or has weight 0, does not exist: whatever it holds, NaN included, changes
 neither the loss nor any gradient, which is exactly 0 there. A mean over nothing is 0 with zero
 gradients. The same call gives the same bits, run to run and for every number of threads.
@@ -48,6 +51,7 @@ from .class_losses import (
     nll_loss,
     softmax_focal_loss,
 )
+from .compound_losses import dice_bce_loss, dice_cross_entropy_loss, dice_focal_loss
 from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -59,6 +63,7 @@ from .elementwise_losses import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
+from .overlap_losses import dice_loss, jaccard_loss, tversky_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -66,7 +71,12 @@ __all__ = [
     "categorical_cross_entropy",
     "charbonnier_loss",
     "cross_entropy",
+    "dice_bce_loss",
+    "dice_cross_entropy_loss",
+    "dice_focal_loss",
+    "dice_loss",
     "huber_loss",
+    "jaccard_loss",
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
@@ -74,4 +84,5 @@ __all__ = [
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "softmax_focal_loss",
+    "tversky_loss",
 ]

@@ -10,7 +10,8 @@ Tensors given to a constructor, also those inside a region or a weight source, a
 with ``.to()``. Images, features, labels, coordinates and lengths move to another device only: they
 keep their dtype, since in 16 bits a box would be another box. ``weight`` and ``pos_weight`` are in
 the ``state_dict`` under torch's names; a weight source (the attribute ``weight_source``), masks and
-normalizers are not, so the ``state_dict`` can be exchanged with that of torch's module.
+normalizers are not, so the ``state_dict`` can be exchanged with that of torch's module. Overlap
+losses and compounds have a ``weight`` per class, and take ``weight_map`` at the call instead.
 
     >>> import torch, fusedloss as fl
     >>> criterion = fl.SmoothL1Loss(beta=0.5, mask=fl.target.isfinite())
@@ -27,6 +28,7 @@ from .class_losses import (
     NLLLoss,
     SoftmaxFocalLoss,
 )
+from .compound_losses import DiceBCELoss, DiceCrossEntropyLoss, DiceFocalLoss
 from .elementwise_losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -38,6 +40,7 @@ from .elementwise_losses import (
     SigmoidFocalLoss,
     SmoothL1Loss,
 )
+from .overlap_losses import DiceLoss, JaccardLoss, TverskyLoss
 
 __all__ = [
     "BCELoss",
@@ -45,7 +48,12 @@ __all__ = [
     "CategoricalCrossEntropyLoss",
     "CharbonnierLoss",
     "CrossEntropyLoss",
+    "DiceBCELoss",
+    "DiceCrossEntropyLoss",
+    "DiceFocalLoss",
+    "DiceLoss",
     "HuberLoss",
+    "JaccardLoss",
     "L1Loss",
     "LogCoshLoss",
     "MSELoss",
@@ -53,4 +61,5 @@ __all__ = [
     "SigmoidFocalLoss",
     "SmoothL1Loss",
     "SoftmaxFocalLoss",
+    "TverskyLoss",
 ]
