@@ -48,17 +48,23 @@ class Stats(_Fields):
 
     __slots__ = ()
 
+    def __getitem__(self, index):
+        values = tuple.__getitem__(self, index)
+        if isinstance(index, slice):
+            return tuple(_present(value) for value in values)
+        return _present(values)
+
     @property
     def intersection(self) -> Tensor | None:
-        return _present(self[3])
+        return self[3]
 
     @property
     def input_sum(self) -> Tensor | None:
-        return _present(self[4])
+        return self[4]
 
     @property
     def target_sum(self) -> Tensor | None:
-        return _present(self[5])
+        return self[5]
 
     def _asdict(self):
         return {name: getattr(self, name) for name in self._fields}
