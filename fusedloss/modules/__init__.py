@@ -11,7 +11,8 @@ Tensors given to a constructor, also those inside a region or a weight source, a
 with ``.to()``. Images, features, labels, coordinates and lengths move to another device only: they
 keep their dtype, since in 16 bits a box would be another box. ``weight`` and ``pos_weight`` are in
 the ``state_dict`` under torch's names; a weight source (the attribute ``weight_source``), weight
-maps, masks and normalizers are not, so the ``state_dict`` can be exchanged with that of torch's module.
+maps, masks and normalizers are not, so the ``state_dict`` can be exchanged with that of torch's
+module.
 
     >>> import torch, fusedloss as fl
     >>> criterion = fl.SmoothL1Loss(beta=0.5, mask=fl.target.isfinite())
