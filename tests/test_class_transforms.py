@@ -43,9 +43,9 @@ def fresh_dynamo():
 # ---- torch.compile, torch.export ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_compile_keeps_one_graph(loss, kind, reduction):
+def test_compile_keeps_one_graph(loss, kind):
+    reduction = REDUCTIONS[FUNCTION_TARGETS.index((loss, kind)) % 4]
     function = loss_of(loss, reduction)
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     for dtype in (torch.float32, torch.bfloat16):
@@ -54,8 +54,14 @@ def test_compile_keeps_one_graph(loss, kind, reduction):
         assert_same(value_and_gradient(compiled, input, target), wanted)
 
 
-@pytest.mark.parametrize(("loss", "kind"), TARGETS, ids=str)
+@pytest.mark.parametrize(
+    ("loss", "kind"),
+    [row for row in TARGETS if row[0].options.get("label_smoothing") == 0.1],
+    ids=str,
+)
 def test_compile_of_every_option(loss, kind):
+    """The losses differ in their formula alone; this one has the most options."""
+
     def function(input, target, mask, weight, weight_map, divisor):
         region = (mask | (fl.target < 0.25)) & ~(fl.target == 0.5) & (fl.input.var() >= 0)
         options = dict(loss.options, weight=weight, weight_map=weight_map)
@@ -80,12 +86,12 @@ def test_compile_of_every_option(loss, kind):
     assert_same(value_and_gradient(compiled, input, *others), wanted)
 
 
-@pytest.mark.parametrize("reduction", ("mean", "none", "sample_mean"))
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_compile_with_dynamic_shapes(loss, kind, reduction):
+def test_compile_with_dynamic_shapes(loss, kind):
+    reduction = REDUCTIONS[(1 + FUNCTION_TARGETS.index((loss, kind))) % 4]
     function = loss_of(loss, reduction)
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
-    for shape in ((2, 3, 4), (5, 3, 7), (4, 5, 9)):
+    for shape in ((2, 3, 4), (4, 5, 9)):
         input, target = operands(loss, kind, shape)
         wanted = value_and_gradient(function, input, target)
         assert_same(value_and_gradient(compiled, input, target), wanted)
@@ -104,6 +110,7 @@ def test_compile_with_dynamic_options():
         assert_same(value_and_gradient(compiled, input, target, *options), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ("cross_entropy", "softmax_focal_loss"))
 def test_compile_with_inductor(name):
     def function(input, target, mask):

@@ -17,10 +17,13 @@ import fusedloss as fl
 from fusedloss import functional, modules, reference
 from tests import (
     cases,
+    class_cases,
     compound_cases,
     families,
+    numpy_classes,
     overlap_cases,
     reference_cases,
+    test_class_modules,
     test_modules,
     test_overlap_modules,
 )
@@ -33,7 +36,7 @@ PUBLIC = [fl] + [
 
 
 COMMON = {"input", "target", "weight", "reduction", "mask", "normalizer", "return_stats"}
-COMMON |= {"size_average", "reduce"}
+COMMON |= {"size_average", "reduce", "weight_map", "ignore_index"}
 
 
 def name_of(module):
@@ -79,14 +82,24 @@ TABLES = {
         [*reference_cases.LOSSES],
         [function for function, *_ in test_modules.TABLE.values()],
     ),
+    "class": (
+        [*reference.CLASS_NORMALIZERS],
+        [loss.name for loss in class_cases.LOSSES],
+        [*numpy_classes.FORMULAS],
+        [function for function, *_ in test_class_modules.TABLE.values()],
+    ),
     "overlap": ([name for name, _ in overlap_cases.LOSSES],),
     "compound": ([name for name, *_ in compound_cases.LOSSES],),
 }
 # functions that take a normalizer: the one that None stands for
-DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS} | compound_cases.DEFAULT_NORMALIZERS
+DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS, **reference.CLASS_NORMALIZERS}
+DEFAULT_NORMALIZERS |= compound_cases.DEFAULT_NORMALIZERS
 # module: the function that it calls
-CALLED = {name: row[0] for name, row in test_modules.TABLE.items()}
-CALLED |= {name: row[0] for name, row in test_overlap_modules.TABLE.items()}
+CALLED = {
+    name: row[0]
+    for table in (test_modules, test_class_modules, test_overlap_modules)
+    for name, row in table.TABLE.items()
+}
 
 
 def test_every_function_has_a_family():

@@ -74,6 +74,16 @@ def test_signature_is_that_of_the_function(name):
     assert [*forward] == ["self", "input", "target", "mask", "weight_map"]
 
 
+@pytest.mark.parametrize("name", families.OVERLAP + families.COMPOUND)
+def test_signatures_of_function_and_reference(name):
+    """The same; all but input and target keyword-only."""
+    ours = inspect.signature(getattr(fl.functional, name))
+    assert ours == inspect.signature(getattr(fl.reference, name))
+    kinds = [parameter.kind for parameter in ours.parameters.values()]
+    assert [*ours.parameters][:2] == ["input", "target"]
+    assert {*kinds[2:]} == {inspect.Parameter.KEYWORD_ONLY}
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_defaults_are_those_of_the_function(name):
     got = getattr(modules, name)()(INPUT, LABELS)

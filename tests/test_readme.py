@@ -117,11 +117,16 @@ def test_environment_variables_are_those_of_setup():
 
 
 # family: (header of its table, arguments that are not the loss's own)
+COLUMNS = "own arguments | normalizer | module |\n"
 TABLES = {
-    "elementwise": ("| function | ℓ(x, t) | own arguments | normalizer | module |\n", COMMON),
+    "elementwise": (f"| function | ℓ(x, t) | {COLUMNS}", COMMON),
+    "class": (
+        f"| function | ℓ at a position of class y | {COLUMNS}",
+        COMMON | {"weight_map", "ignore_index"},
+    ),
     "overlap": ("| function | loss of a pool | own arguments | module |\n", COMMON | OF_OVERLAP),
     "compound": (
-        "| function | beside Dice | own arguments | normalizer | module |\n",
+        f"| function | beside Dice | {COLUMNS}",
         COMMON | OF_OVERLAP | {"squared", "dice_weight", "dice_class_weight"},
     ),
 }

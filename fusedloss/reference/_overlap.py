@@ -173,8 +173,7 @@ def _pool_losses(options: Overlap, sums: Sums, share: Tensor) -> Tensor:
     """share x loss; where a pool does not count, its sums are not even computed with."""
     counted = share != 0
     shown = Sums(*(hidden(values, counted, 0.0) for values in sums))
-    loss = FORMULAS.get(options.name, dice)(shown, options)
-    return torch.where(counted, loss, 0.0) * share
+    return FORMULAS.get(options.name, dice)(shown, options) * share
 
 
 def _reduced(
