@@ -262,9 +262,10 @@ class ActivationRows {
     const T* low = mixed(segment, dim + 1, offset + own.low * stride, count, scratch);
     if (own.share == 0) return low;
     T* result = scratch.mixed[dim];
-    if (low == scratch.mixed[dim + 1]) {  // about to be overwritten
-      std::copy_n(low, count, result);
-      low = result;
+    for (int inner = dim + 1; inner < spatial_; ++inner) {
+      if (low != scratch.mixed[inner]) continue;
+      low = std::copy_n(low, count, result) - count;  // else the next line overwrites it
+      break;
     }
     const T* high = mixed(segment, dim + 1, offset + own.high * stride, count, scratch);
     ImageLoops<T>::mix(low, high, static_cast<T>(own.share), result, count);
