@@ -186,7 +186,7 @@ def test_focal_without_gamma_is_cross_entropy_over_positions(kind):
 
 
 def test_categorical_cross_entropy_is_keras():
-    """keras.src.real_backend.torch.nn.categorical_crossentropy, as published."""
+    """keras.src.backend.torch.nn.categorical_crossentropy, as published."""
     scores = cases.make_input(FUNCTION["categorical_cross_entropy"], (6, 4), torch.float64)
     scores[0] = torch.tensor([0.0, 3.0, 0.0, 0.0])
     target = cases.make_target(PROBABILITY, (6, 4), torch.float64)
