@@ -46,6 +46,22 @@ def test_every_number_of_threads_gives_the_same_bits(real_backend, threads, loss
             same_bits(evaluate(problem, real_backend), wanted)
 
 
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("shape", [(2, 3, 96, 301), (3, 2, 9, 40, 50)], ids=str)
+def test_threads_and_what_is_born_in_the_kernel(real_backend, threads, shape, source):
+    rng = cases.generator(shape, source)
+    region = TERMS["nested"](shape, rng) & ~TERMS["disks"](shape, rng)
+    weight = SOURCES[source](shape, rng)
+    for layout in ("contiguous", "channels_last"):
+        problem = cases.make_problem(FUNCTIONS[1], shape, rng=rng, mask=region, weight=weight)
+        problem = problem.with_(input=cases.LAYOUTS[layout](problem.input))
+        threads(1)
+        wanted = evaluate(problem, real_backend)
+        for count in (2, 3, 1):
+            threads(count)
+            same_bits(evaluate(problem, real_backend), wanted)
+
+
 def test_alignment_does_not_change_the_bits(backend):
     """The same values elsewhere in memory: vector heads and tails must not show."""
     values = torch.randn(100_003)
