@@ -9,7 +9,7 @@ import fusedloss as fl
 from fusedloss import functional as F
 from fusedloss.reference import _sums
 from tests import cases
-from tests.cases import FLOATS, FUNCTIONS, REDUCTIONS, SOURCES, TERMS
+from tests.cases import FLOATS, FUNCTIONS, LOSSES, REDUCTIONS, SOURCES, TERMS
 from tests.oracle import evaluate
 
 # Sizes at which work is spread over threads (32768 elements and more), even and ragged.
