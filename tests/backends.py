@@ -24,7 +24,7 @@ def replaced_ops(forward=None, backward=None, scale=None):
     names = ("elementwise_forward", "elementwise_backward", "scale_gradient_", "PROGRAM_DEVICES")
     saved = [getattr(_ops, name) for name in names]
     try:
-        replacements = (forward, backward, scale, ("meta",))
+        replacements = (forward, backward, scale, ("cpu", "meta"))
         for name, old, new in zip(names, saved, replacements, strict=True):
             setattr(_ops, name, new or old)
         yield

@@ -6,87 +6,19 @@
 // walks the mask and weight of a slot stay in registers while its channels go by.
 //
 // Reads each byte of input and target once and writes the gradient once; mask and weight once,
-// twice where the gradient's scale waits for their sums.
+// twice where the gradient's scale waits for their sums. With Factors::kPrograms mask and weight
+// are known first, and the input and target of a slot that they leave nothing of are not read.
 #pragma once
 
 #include "cuda/elementwise_element.cuh"
 #include "cuda/elementwise_finish.cuh"
 #include "cuda/region_eval.cuh"
+#include "cuda/slot_source.cuh"
 #include "cuda/vector_access.cuh"
 
 namespace fusedloss::cuda {
 
-// Where a thread is: elements [position, position + lanes) of a channel of a row, those in span.
-struct Slot {
-  int64_t row, channel, position;
-  Span span;
-};
-
-// The slot's values of a tensor that is not dense in the input's type. Lanes outside span are 0.
-template <class O, int kLanes>
-__device__ __forceinline__ Pack<O, kLanes> load_view(const View& view, const Slot& slot,
-                                                     int64_t channels_inside) {
-  const int64_t base = slot.row * view.row_stride + slot.channel * view.channel_stride;
-  const bool is_run = view.access == Access::kRun, is_uniform = view.access == Access::kUniform;
-  if (is_run && slot.span.is_full<kLanes>()) {
-    const int64_t first = base + slot.position;
-    const auto wide = [&](auto element, Pack<O, kLanes>& result) {
-      using Element = decltype(element);
-      const Element* memory = static_cast<const Element*>(view.data) + first;
-      if (!is_aligned<Element, kLanes>(memory)) return false;
-      result = convert_pack<O>(load_pack<Element, kLanes>(memory));
-      return true;
-    };
-    Pack<O, kLanes> result;
-    const DType dtype = view.dtype;
-    if (dtype <= DType::kUInt8 && wide(uint8_t{}, result)) return result;
-    if (dtype == DType::kFloat && wide(float{}, result)) return result;
-    if (dtype == DType::kHalf && wide(Half{}, result)) return result;
-    if (dtype == DType::kBFloat16 && wide(BFloat16{}, result)) return result;
-    if (sizeof(O) == 8 && dtype == DType::kDouble && wide(double{}, result)) return result;
-  }
-  Pack<O, kLanes> result{};
-#pragma unroll 1
-  for (int i = slot.span.begin; i < slot.span.end; ++i) {
-    const int64_t at = slot.position + i;
-    const int64_t offset = is_run ? at : is_uniform ? 0 : at / channels_inside;
-    const O value = load_number<O>(view.data, view.dtype, base + offset);
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (is_uniform || lane == i) result.at[lane] = value;
-    }
-    if (is_uniform) break;
-  }
-  return result;
-}
-
-// What a region program reads at a slot.
-template <class O, int kLanes>
-struct SlotSource {
-  const KernelCall& call;
-  const Slot& slot;
-  const Pack<O, kLanes>& target_values;
-
-  __device__ __forceinline__ Pack<O, kLanes> mask(int tensor) const {
-    const View& view = call.tensor[tensor];
-    Pack<O, kLanes> values = load_view<O, kLanes>(view, slot, call.channels_inside);
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      values.at[lane] = as_mask(values.at[lane], view.dtype);
-    }
-    return values;
-  }
-  __device__ __forceinline__ const Pack<O, kLanes>& target() const { return target_values; }
-  __device__ __forceinline__ bool has(int lane) const { return slot.span.has(lane); }
-  __device__ __forceinline__ int64_t target_integer(int lane) const {
-    const View& view = call.target;
-    const int64_t base = slot.row * view.row_stride + slot.channel * view.channel_stride;
-    const int64_t along = view.access == Access::kRun ? slot.position + lane : 0;
-    return load_integer(view.data, view.dtype, base + along);
-  }
-};
-
-template <class Loss, class T, bool kBackward, bool kMasked>
+template <class Loss, class T, bool kBackward, Factors kFactors>
 class VectorBlock {
  public:
   using O = std::conditional_t<std::is_same_v<T, double>, double, float>;
@@ -95,7 +27,9 @@ class VectorBlock {
   // float.
   static constexpr int kWidth = kLanes < 4 ? kLanes : 4;
   static constexpr int kParts = kLanes / kWidth;
+  static constexpr bool kMasked = kFactors != Factors::kNone;
   static constexpr bool kHasSums = !kBackward;
+  static constexpr bool kHasRanges = kFactors == Factors::kPrograms;
   static constexpr bool kHasPhases = kMasked && !kBackward;
   static constexpr int kSums = kMasked ? kPositions : 1;
   using Tally = cuda::Tally<O, kSums>;
@@ -125,7 +59,11 @@ class VectorBlock {
       slot.span.begin = slot.position < 0 ? static_cast<int>(-slot.position) : 0;
       const int64_t rest = call_.inner - slot.position;
       slot.span.end = rest < kLanes ? static_cast<int>(rest) : kLanes;
-      visit_channels(slot, scale, sums_only, tally);
+      if constexpr (kFactors == Factors::kPrograms) {
+        visit_selected(slot, scale, sums_only, tally);
+      } else {
+        visit_channels(slot, scale, sums_only, tally);
+      }
     }
   }
 
@@ -172,6 +110,112 @@ class VectorBlock {
     }
   }
 
+  // The same where programs tell which elements take part.
+  __device__ __forceinline__ void visit_selected(Slot& slot, O scale, bool sums_only,
+                                                 Tally& tally) const {
+    const bool none = p_.reduction == Reduction::kNone;
+    Masks masks;
+#pragma unroll 1
+    for (slot.channel = 0; slot.channel < call_.channels; ++slot.channel) {
+      const int64_t index =
+          (slot.row * call_.channels + slot.channel) * call_.inner + slot.position;
+      Words x{}, t{}, result{};
+      if (call_.target_is_dense && call_.programs_read_target)
+        t = load(p_.target, index, slot.span);
+      bool takes_part = false;
+#pragma unroll 1
+      for (int part = 0; part < kParts; ++part) {
+        const Slot few = part_of(slot, part);
+        evaluate(few, part, t, masks);
+        const Values factor = factors(few, part, masks);
+        tally_masks(few, part, masks, factor, tally);
+#pragma unroll
+        for (int lane = 0; lane < kWidth; ++lane) takes_part |= factor.at[lane] != O(0);
+      }
+      if (takes_part && !sums_only) {
+        x = load(p_.input, index, slot.span);
+        if (call_.target_is_dense && !call_.programs_read_target) {
+          t = load(p_.target, index, slot.span);
+        }
+#pragma unroll 1
+        for (int part = 0; part < kParts; ++part) {
+          const Slot few = part_of(slot, part);
+          Terms terms;
+          load_target(few, t, part, false, terms.t);
+          terms.factor = factors(few, part, masks);
+          terms.x = select_part(x, part);
+          if (kBackward && none) scale_each(few, terms.factor);
+          put_part(compute(few, terms, scale, tally), part, result);
+        }
+      }
+      tally.step();
+      if (sums_only) continue;
+      if (kBackward || call_.pass != Pass::kForward) {
+        store(p_.grad_input, index, result, slot.span);
+      } else if (none) {
+        store(p_.loss, index, result, slot.span);
+      }
+    }
+  }
+
+  // Mask and weight by their programs; a weight that nobody needs is not worked out.
+  __device__ __forceinline__ void evaluate(const Slot& few, int part, const Words& t,
+                                           Masks& masks) const {
+    const bool first = few.channel == 0;
+    if (!first && call_.region_repeats && call_.weight_repeats) return;
+    Values target{}, mask, weight;
+    if (call_.programs_read_target) load_target(few, t, part, false, target);
+    if (!first && call_.region_repeats) {
+      select(masks.mask, part, mask);
+    } else if (p_.region) {
+      mask = slot_values<T, O, kWidth>(call_, p_.region, few, target);
+      keep(mask, part, masks.mask);
+    } else {
+      mask = everywhere<O, kWidth>(O(1));
+      keep(mask, part, masks.mask);
+    }
+    if (!first && call_.weight_repeats) return;
+    bool is_needed = call_.weight_repeats && !call_.region_repeats;
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      is_needed |= few.span.has(lane) && mask.at[lane] != O(0);
+    }
+    weight = everywhere<O, kWidth>(O(1));
+    if (is_needed && p_.weight_source) {
+      weight = slot_values<T, O, kWidth>(call_, p_.weight_source, few, target);
+    } else if (is_needed && call_.weight) {
+      weight = load_view<O, kWidth>(call_.weight, few, call_.channels_inside);
+    }
+    keep(weight, part, masks.weight);
+  }
+
+  // mask * weight, 0 in the lanes that do not exist.
+  __device__ __forceinline__ Values factors(const Slot& few, int part, const Masks& masks) const {
+    Values mask, weight;
+    select(masks.mask, part, mask);
+    select(masks.weight, part, weight);
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      mask.at[lane] = few.span.has(lane) ? mask_times_weight(mask.at[lane], weight.at[lane]) : O(0);
+    }
+    return mask;
+  }
+
+  __device__ __forceinline__ void tally_masks(const Slot& few, int part, const Masks& masks,
+                                              const Values& factor, Tally& tally) const {
+    if constexpr (kHasSums) {
+      Values mask;
+      select(masks.mask, part, mask);
+#pragma unroll
+      for (int lane = 0; lane < kWidth; ++lane) {
+        const O own = few.span.has(lane) ? mask.at[lane] : O(0);
+        tally.sum[kMask] += own;
+        tally.sum[kWeights] += factor.at[lane];
+        tally.sum[kSelected] += static_cast<O>(own != O(0));
+      }
+    }
+  }
+
   __device__ __forceinline__ static Slot part_of(const Slot& slot, int part) {
     if constexpr (kParts == 1) return slot;
     const int first = part * kWidth;
@@ -213,7 +257,7 @@ class VectorBlock {
       mask.at[lane] = static_cast<O>(few.span.has(lane));
       weight.at[lane] = O(1);
     }
-    if constexpr (kMasked) {
+    if constexpr (kFactors == Factors::kTensors) {
       if (few.channel != 0 && call_.region_repeats) {
         select(masks.mask, part, mask);
       } else if (p_.region) {
@@ -315,10 +359,10 @@ class VectorBlock {
   const Loss& loss_;
 };
 
-template <class Loss, class T, bool kBackward, bool kMasked>
+template <class Loss, class T, bool kBackward, Factors kFactors>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_vector(const __grid_constant__ KernelCall call, const __grid_constant__ Loss loss) {
-  run_phases(VectorBlock<Loss, T, kBackward, kMasked>(call, loss), call);
+  run_phases(VectorBlock<Loss, T, kBackward, kFactors>(call, loss), call);
 }
 
 }  // namespace fusedloss::cuda
