@@ -39,6 +39,14 @@ def check_legacy(size_average, reduce) -> None:
         )
 
 
+def check_return_stats(return_stats) -> None:
+    if return_stats is not True and return_stats is not False:
+        raise TypeError(
+            f"return_stats must be True or False, got {type(return_stats).__name__} "
+            f"{_shown(return_stats)}"
+        )
+
+
 def check_elementwise(
     input, target, weight, pos_weight, region, reduction, normalizer, torch_weight=False
 ) -> None:
@@ -51,6 +59,8 @@ def check_elementwise(
     if not isinstance(target, Tensor) or target.dtype not in REAL:
         _refuse_tensor("target", target, "a real tensor")
     if input.layout is not _STRIDED or target.layout is not _STRIDED:
+        _refuse_layout(input, target)
+    if input.is_nested or target.is_nested:
         _refuse_layout(input, target)
     shape = input.shape
     if target.shape != shape:
@@ -118,8 +128,8 @@ def check_real(name: str, tensor) -> None:
     """A dense tensor of real numbers."""
     if not isinstance(tensor, Tensor) or tensor.dtype not in REAL:
         _refuse_tensor(name, tensor, "a real tensor")
-    if tensor.layout is not _STRIDED:
-        _refuse_tensor(name, tensor, "a dense tensor", f"layout {tensor.layout}")
+    if tensor.layout is not _STRIDED or tensor.is_nested:
+        _refuse_tensor(name, tensor, "a dense tensor", _layout(tensor))
 
 
 def check_reduction(reduction) -> None:
@@ -249,8 +259,13 @@ def _refuse_tensor(name: str, value, accepted: str, given: str | None = None) ->
 
 
 def _refuse_layout(input: Tensor, target: Tensor) -> NoReturn:
-    name, value = ("target", target) if input.layout is _STRIDED else ("input", input)
-    _refuse_tensor(name, value, "a dense tensor", f"layout {value.layout}")
+    dense = input.layout is _STRIDED and not input.is_nested
+    name, value = ("target", target) if dense else ("input", input)
+    _refuse_tensor(name, value, "a dense tensor", _layout(value))
+
+
+def _layout(tensor: Tensor) -> str:
+    return "a nested tensor" if tensor.is_nested else f"layout {tensor.layout}"
 
 
 def _refuse_target_shape(input: Tensor, target: Tensor) -> NoReturn:

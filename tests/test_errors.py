@@ -3,6 +3,8 @@
 A row is (function, keyword arguments that replace those of a good call, exception, fragments).
 """
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,10 @@ import fusedloss as fl
 from fusedloss import _checks
 
 X = torch.rand(2, 3, 4, 5)
+with warnings.catch_warnings():  # torch calls both a prototype
+    warnings.simplefilter("ignore")
+    NESTED = torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(3, 3)])
+    RAGGED = torch.nested.nested_tensor([torch.ones(2, 3)], layout=torch.jagged)
 MODULES = {"functional": fl.functional, "reference": fl.reference}
 
 
@@ -36,6 +42,13 @@ TYPE = [
         {"target": torch.quantize_per_tensor(X, 0.1, 0, torch.quint8)},
         ["target", "quint8"],
     ),
+    ("mse_loss", {"input": NESTED}, ["input", "dense", "a nested tensor"]),
+    ("mse_loss", {"target": NESTED}, ["target", "dense", "a nested tensor"]),
+    ("mse_loss", {"mask": NESTED}, ["mask", "dense", "a nested tensor"]),
+    ("mse_loss", {"weight": NESTED}, ["weight", "dense", "a nested tensor"]),
+    ("mse_loss", {"target": RAGGED}, ["target", "dense", "nested tensor"]),
+    ("mse_loss", {"return_stats": 1}, ["return_stats", "True or False", "int 1"]),
+    ("l1_loss", {"return_stats": None}, ["return_stats", "True or False", "NoneType"]),
     # what torch deprecated
     ("l1_loss", {"size_average": True}, ["size_average=True", "reduction"]),
     ("mse_loss", {"reduce": False}, ["reduce=False", "reduction"]),

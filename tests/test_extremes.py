@@ -53,6 +53,19 @@ def test_nan_reaches_the_gradient_of_the_reference(name):
     assert input.grad[0].isnan() and input.grad[1] == 0.5
 
 
+@pytest.mark.parametrize("name", ("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss"))
+@pytest.mark.parametrize("module", (fl.functional, fl.reference), ids=("functional", "reference"))
+def test_an_infinite_target_is_as_in_torch(module, name):
+    target = torch.tensor([INF, -INF, NAN, INF, 0.0, INF])
+    results = []
+    for functions in (module, torch.nn.functional):
+        input = torch.tensor([0.5, -0.5, 2.0, -INF, NAN, INF], requires_grad=True)
+        values = getattr(functions, name)(input, target, reduction="none")
+        values.sum().backward()
+        results.append((values.detach(), input.grad))
+    torch.testing.assert_close(*results, equal_nan=True, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "option"),
     (("huber_loss", "delta"), ("mse_loss", "normalizer"), ("sigmoid_focal_loss", "alpha")),

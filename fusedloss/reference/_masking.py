@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .._checks import broadcast_view
 from ._sources import combined, leaf_values
+from ._sums import spread
 from ._terms import region_value
 
 
@@ -24,12 +25,16 @@ class Selection(NamedTuple):
 
 def select(region, weight, input: Tensor, target: Tensor, dtype: torch.dtype) -> Selection:
     """`weight` is a tensor with `input`'s dims or fewer, a weight source, or None."""
-    mask = None if region is None else region_value(region, input, target, dtype)
+    mask = None
+    if region is not None:
+        mask = region_value(region, input, target, dtype).contiguous()
     source, leaves = None, ()
     if isinstance(weight, Tensor):
         weight = broadcast_view(weight, input.ndim).to(input.device, dtype)
+        weight = spread(weight.contiguous(), input.shape)
     elif weight is not None:
-        source, leaves = weight, leaf_values(weight, input, target, dtype)
+        source = weight
+        leaves = [leaf.contiguous() for leaf in leaf_values(weight, input, target, dtype)]
         weight = combined(source, leaves)
     if mask is None and weight is None:
         return Selection(None, None, None)
