@@ -63,8 +63,9 @@ struct KernelCall {
   View tensor[Bindings::kMaxTensors];  // of the programs
 
   // The phase that finds the range of each kNormalize: a sample is cut into chunks of positions.
-  int64_t range_samples = 0;  // 0: there is no such phase
-  int64_t range_positions = 0;
+  int64_t range_samples = 0;    // 0: there is no such phase
+  int64_t range_positions = 0;  // of a sample
+  int64_t elements_per_range = 1;
   int64_t range_slots = 0;
   int64_t range_chunks = 0;       // of a sample
   unsigned repeating_ranges = 0;  // bit k: the values of range k are the same for all channels

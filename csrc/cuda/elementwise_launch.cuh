@@ -89,8 +89,8 @@ void launch_vector(const Loss& loss, const KernelCall& call, const LaunchContext
       return launch_call(elementwise_vector<Loss, T, kBackward, Factors::kTensors>, call, loss,
                          context);
     default:
-      return launch_call(elementwise_vector<Loss, T, kBackward, Factors::kPrograms>, call, loss,
-                         context);
+      return launch_call(elementwise_vector<AnyLoss, T, false, Factors::kPrograms>, call,
+                         AnyLoss(loss), context);
   }
 }
 

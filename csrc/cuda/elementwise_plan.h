@@ -240,9 +240,9 @@ class ElementwisePlanner {
 
   void plan_ranges() {
     if (p_.bindings.ranges == 0 || extents_.elements() == 0) return;
-    const bool has_samples = p_.bindings.places.role[0] == Places::kSample;  // pinned in front
-    call_.range_samples = has_samples ? extents_.size[0] : 1;
+    call_.range_samples = p_.bindings.places.samples;  // the outermost axis, if there are several
     call_.range_positions = extents_.positions() / call_.range_samples;
+    call_.elements_per_range = extents_.elements() / call_.range_samples;
     const int64_t steps = divide_up(call_.range_positions, kBlockThreads);
     const int64_t per_chunk =
         std::clamp<int64_t>(steps * call_.range_samples / kEnoughChunks, 1, kMostSteps);

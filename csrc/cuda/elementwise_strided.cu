@@ -9,7 +9,7 @@ void launch_strided(const NamedLoss& named, const KernelCall& call, const Launch
   named.visit([&](const auto& loss) {
     using Loss = std::decay_t<decltype(loss)>;
     if (call.factors == Factors::kPrograms) {
-      launch_call(elementwise_strided<Loss, T, true>, call, loss, context);
+      launch_call(elementwise_strided<AnyLoss, T, true>, call, AnyLoss(loss), context);
     } else {
       launch_call(elementwise_strided<Loss, T, false>, call, loss, context);
     }

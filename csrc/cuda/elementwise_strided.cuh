@@ -5,6 +5,7 @@
 // mask is the same for all of them, or where the largest of their mask values is asked for.
 #pragma once
 
+#include "cuda/any_loss.h"
 #include "cuda/element_source.cuh"
 #include "cuda/elementwise_element.cuh"
 #include "cuda/elementwise_finish.cuh"
@@ -87,19 +88,25 @@ class StridedBlock {
 
   __device__ __forceinline__ void compute(const Coordinates& coordinates, O factor, O scale,
                                           Tally& tally) const {
+    with_loss(loss_, [&](const auto& loss) { compute(loss, coordinates, factor, scale, tally); });
+  }
+
+  template <class Own>
+  __device__ __forceinline__ void compute(const Own& loss, const Coordinates& coordinates, O factor,
+                                          O scale, Tally& tally) const {
     const bool none = p_.reduction == Reduction::kNone;
     O value = O(0), gradient = O(0);
     if (factor != O(0)) {
       const O x = coordinates.load<O>(p_.input), t = coordinates.load<O>(p_.target);
       const O pos_weight = p_.pos_weight ? coordinates.load<O>(p_.pos_weight) : O(1);
       if (call_.pass != Pass::kBackward) {
-        assert_valid_input<Loss>(is_valid_input<Loss>(x, factor));
-        value = factor * element_value(loss_, x, t, pos_weight);
+        assert_valid_input<Own>(is_valid_input<Own>(x, factor));
+        value = factor * element_value(loss, x, t, pos_weight);
       }
       if (call_.pass != Pass::kForward && scale != O(0)) {
         O weighted = factor * scale;
         if (call_.pass == Pass::kBackward && none) weighted *= coordinates.load<O>(p_.grad_output);
-        const O slope = element_derivative(loss_, x, t, pos_weight);
+        const O slope = element_derivative(loss, x, t, pos_weight);
         gradient =
             call_.pass == Pass::kBackward ? weighted * slope : stored_gradient(-weighted, slope);
       }

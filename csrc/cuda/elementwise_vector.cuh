@@ -7,9 +7,11 @@
 //
 // Reads each byte of input and target once and writes the gradient once; mask and weight once,
 // twice where the gradient's scale waits for their sums. With Factors::kPrograms mask and weight
-// are known first, and the input and target of a slot that they leave nothing of are not read.
+// are known first, and the input and target of a slot that they leave nothing of are not read; one
+// such kernel serves all losses and passes.
 #pragma once
 
+#include "cuda/any_loss.h"
 #include "cuda/elementwise_element.cuh"
 #include "cuda/elementwise_finish.cuh"
 #include "cuda/region_eval.cuh"
@@ -144,13 +146,13 @@ class VectorBlock {
           load_target(few, t, part, false, terms.t);
           terms.factor = factors(few, part, masks);
           terms.x = select_part(x, part);
-          if (kBackward && none) scale_each(few, terms.factor);
+          if (is_backward() && none) scale_each(few, terms.factor);
           put_part(compute(few, terms, scale, tally), part, result);
         }
       }
       tally.step();
       if (sums_only) continue;
-      if (kBackward || call_.pass != Pass::kForward) {
+      if (call_.pass != Pass::kForward) {
         store(p_.grad_input, index, result, slot.span);
       } else if (none) {
         store(p_.loss, index, result, slot.span);
@@ -184,9 +186,22 @@ class VectorBlock {
     if (is_needed && p_.weight_source) {
       weight = slot_values<T, O, kWidth>(call_, p_.weight_source, few, target);
     } else if (is_needed && call_.weight) {
-      weight = load_view<O, kWidth>(call_.weight, few, call_.channels_inside);
+      weight = view_values(call_.weight, few);
     }
     keep(weight, part, masks.weight);
+  }
+
+  // The kernel of programs knows its pass at run time, too.
+  __device__ __forceinline__ bool is_backward() const {
+    return kBackward || (kFactors == Factors::kPrograms && call_.pass == Pass::kBackward);
+  }
+
+  __device__ __forceinline__ Values view_values(const View& view, const Slot& few) const {
+    if constexpr (kFactors == Factors::kPrograms) {
+      return load_view_once<O, kWidth>(view, few, call_.channels_inside);
+    } else {
+      return load_view<O, kWidth>(view, few, call_.channels_inside);
+    }
   }
 
   // mask * weight, 0 in the lanes that do not exist.
@@ -244,7 +259,7 @@ class VectorBlock {
     if (call_.target_is_dense) {
       target = select_part(t, part);
     } else if (!sums_only || call_.region_reads_target) {
-      target = load_view<O, kWidth>(call_.target, few, call_.channels_inside);
+      target = view_values(call_.target, few);
     }
   }
 
@@ -271,7 +286,7 @@ class VectorBlock {
       if (few.channel != 0 && call_.weight_repeats) {
         select(masks.weight, part, weight);
       } else if (call_.weight) {
-        weight = load_view<O, kWidth>(call_.weight, few, call_.channels_inside);
+        weight = view_values(call_.weight, few);
       }
       keep(mask, part, masks.mask);
       keep(weight, part, masks.weight);
@@ -303,44 +318,52 @@ class VectorBlock {
 
   // By the grad_output of each element.
   __device__ __forceinline__ void scale_each(const Slot& few, Values& factor) const {
-    const Values values = load_view<O, kWidth>(call_.grad_output, few, call_.channels_inside);
+    const Values values = view_values(call_.grad_output, few);
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
       factor.at[lane] = mask_times_weight(factor.at[lane], values.at[lane]);
     }
   }
 
-  // Values (and their sum), or derivatives where a gradient is asked for. What both need, an
-  // exponential mostly, is worked out once.
   __device__ __forceinline__ Values compute(const Slot& few, const Terms& terms, O scale,
                                             Tally& tally) const {
+    Values result;
+    with_loss(loss_, [&](const auto& loss) { result = compute(loss, few, terms, scale, tally); });
+    return result;
+  }
+
+  // Values (and their sum), or derivatives where a gradient is asked for. What both need, an
+  // exponential mostly, is worked out once.
+  template <class Own>
+  __device__ __forceinline__ Values compute(const Own& loss, const Slot& few, const Terms& terms,
+                                            O scale, Tally& tally) const {
     Values pos_weight, result;
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) pos_weight.at[lane] = O(1);
-    if constexpr (has_pos_weight<Loss>) {
+    if constexpr (has_pos_weight<Own>) {
       if (call_.pos_weight) {
-        pos_weight = load_view<O, kWidth>(call_.pos_weight, few, call_.channels_inside);
+        pos_weight = view_values(call_.pos_weight, few);
       }
     }
-    if constexpr (!kBackward) {
+    if (!is_backward()) {
       bool valid = true;
 #pragma unroll
       for (int lane = 0; lane < kWidth; ++lane) {
         const O x = terms.x.at[lane], factor = terms.factor.at[lane];
-        valid = valid && is_valid_input<Loss>(x, factor);
-        const O value = element_value(loss_, x, terms.t.at[lane], pos_weight.at[lane]);
+        valid = valid && is_valid_input<Own>(x, factor);
+        const O value = element_value(loss, x, terms.t.at[lane], pos_weight.at[lane]);
         result.at[lane] = factor == O(0) ? O(0) : factor * value;
         tally.sum[kTotal] += result.at[lane];
       }
-      assert_valid_input<Loss>(valid);
+      assert_valid_input<Own>(valid);
       if (call_.pass == Pass::kForward) return result;
     }
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
       const O weighted = mask_times_weight(terms.factor.at[lane], scale);
       const O slope =
-          element_derivative(loss_, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
-      const O gradient = kBackward ? weighted * slope : stored_gradient(-weighted, slope);
+          element_derivative(loss, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
+      const O gradient = is_backward() ? weighted * slope : stored_gradient(-weighted, slope);
       result.at[lane] = weighted == O(0) ? O(0) : gradient;
     }
     return result;

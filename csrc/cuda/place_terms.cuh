@@ -53,24 +53,49 @@ __device__ __forceinline__ auto visit_label_dtype(DType dtype, F&& f) {
   }
 }
 
-inline __device__ __noinline__ bool in_table(const Bindings& bindings,
-                                             const Instruction& instruction, const Place& place) {
+// The first `width` numbers of a row of coordinates.
+inline __device__ __noinline__ void load_row(const TableView& table, int64_t sample, int64_t row,
+                                             int width, double* numbers) {
+  visit_dtype(table.dtype, [&](auto element) {
+    const auto* memory = table_row<decltype(element)>(table, sample, row);
+#pragma unroll 1
+    for (int column = 0; column < width; ++column) {
+      numbers[column] = coordinate(memory, table, column);
+    }
+  });
+}
+
+// Whether any row of a table holds at a place.
+inline __device__ __noinline__ bool in_any_row(const Bindings& bindings,
+                                               const Instruction& instruction, const Place& place) {
   const TableView& table = bindings.table[instruction.source];
   const int spatial = bindings.places.spatial;
-  return visit_dtype(table.dtype, [&](auto element) {
+  const bool is_box = instruction.opcode == Opcode::kBoxes;
+  const bool has_radius = instruction.opcode == Opcode::kDisks;
+  double row[2 * kMaxSpatial];
+#pragma unroll 1
+  for (int64_t k = 0; k < table.rows; ++k) {
+    load_row(table, place.sample, k, is_box ? 2 * spatial : spatial + has_radius, row);
+    const auto centre = [&](int dim) { return row[dim]; };
+    if (is_box ? in_box(row, spatial, place)
+               : in_disk(centre, has_radius ? row[spatial] : bindings.number(instruction), spatial,
+                         place)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+inline __device__ __noinline__ bool is_in_length(const Bindings& bindings,
+                                                 const Instruction& instruction,
+                                                 const Place& place) {
+  const TableView& lengths = bindings.table[instruction.source];
+  return visit_dtype(lengths.dtype, [&](auto element) {
     using S = decltype(element);
-    switch (instruction.opcode) {
-      case Opcode::kBoxes:
-        return in_boxes<S>(table, spatial, place);
-      case Opcode::kDisks:
-        return in_disks<S>(table, nullptr, spatial, place);
-      case Opcode::kKeypoints: {
-        const double radius = bindings.number(instruction);
-        return in_disks<S>(table, &radius, spatial, place);
-      }
-      default:
-        if constexpr (std::is_integral_v<S>) return in_length<S>(table, spatial, place);
-        return false;
+    if constexpr (std::is_integral_v<S>) {
+      return in_length<S>(lengths, bindings.places.spatial, place);
+    } else {
+      return false;
     }
   });
 }
@@ -100,12 +125,18 @@ __device__ __noinline__ O edges_at(const Bindings& bindings, const Instruction& 
 }
 
 template <class O>
+__device__ __noinline__ O activity_at(const ImageView& features, int64_t offset) {
+  return visit_image_dtype(features.dtype, [&](auto element) {
+    return activity<O, decltype(element)>(features, offset);
+  });
+}
+
+template <class O>
 __device__ __noinline__ O activation_at(const Bindings& bindings, const Instruction& instruction,
                                         const Place& place) {
   const ImageView& features = bindings.image[instruction.source];
-  return visit_image_dtype(features.dtype, [&](auto element) {
-    return activation<O, decltype(element)>(features, bindings.places, place);
-  });
+  return activation<O>(features, bindings.places, place,
+                       [&](int64_t offset) { return activity_at<O>(features, offset); });
 }
 
 inline __device__ __noinline__ bool is_near_boundary(const Bindings& bindings,
@@ -138,8 +169,10 @@ __device__ __forceinline__ O place_term(const Bindings& bindings, const Instruct
     case Opcode::kBoundary:
       return static_cast<O>(
           bindings.number(instruction, is_near_boundary(bindings, instruction, place) ? 0 : 1));
+    case Opcode::kLengths:
+      return static_cast<O>(is_in_length(bindings, instruction, place));
     default:
-      return static_cast<O>(in_table(bindings, instruction, place));
+      return static_cast<O>(in_any_row(bindings, instruction, place));
   }
 }
 

@@ -76,19 +76,50 @@ __device__ __forceinline__ Pack<O, kSize> normalised(const KernelCall& call,
                                                      const Source& source,
                                                      const Pack<O, kSize>& values) {
   const double* ranges = call.ranges + 2 * instruction.source * call.range_samples;
-  const auto low = at_places<O, kSize>(call, source, true, [&](const Place& place) {
-    return static_cast<O>(ranges[2 * place.sample]);
-  });
-  const auto high = at_places<O, kSize>(call, source, true, [&](const Place& place) {
-    return static_cast<O>(ranges[2 * place.sample + 1]);
-  });
-  Pack<O, kSize> result;
+  const Span span = source.span();
+  Pack<O, kSize> result{};
+#pragma unroll 1
+  for (int i = span.begin; i < span.end; ++i) {
+    const int64_t sample = (source.index() + i) / call.elements_per_range;
+    const double low = ranges[2 * sample], high = ranges[2 * sample + 1];
+    const Normaliser<O> normaliser({static_cast<O>(low), static_cast<O>(high)});
 #pragma unroll
-  for (int lane = 0; lane < kSize; ++lane) {
-    result.at[lane] = normalise(values.at[lane], low.at[lane], high.at[lane]);
+    for (int lane = 0; lane < kSize; ++lane) {
+      if (lane == i) result.at[lane] = normaliser(values.at[lane]);
+    }
   }
   return result;
 }
+
+// The values of a program of all terms, in local memory: its terms are calls, across which so many
+// registers could not be kept.
+template <class O, int kSize>
+class LocalStack {
+ public:
+  using Values = Pack<O, kSize>;
+
+  __device__ __forceinline__ void push(const Values& values) { slot_[depth_++] = values; }
+  __device__ __forceinline__ Values pop() { return slot_[--depth_]; }
+
+  template <class F>
+  __device__ __forceinline__ void combine(F&& f) {
+    const Values top = pop();
+    Values& below = slot_[depth_ - 1];
+#pragma unroll
+    for (int lane = 0; lane < kSize; ++lane) below.at[lane] = f(below.at[lane], top.at[lane]);
+  }
+
+  template <class F>
+  __device__ __forceinline__ void apply(F&& f) {
+    Values& top = slot_[depth_ - 1];
+#pragma unroll
+    for (int lane = 0; lane < kSize; ++lane) top.at[lane] = f(top.at[lane]);
+  }
+
+ private:
+  int depth_ = 0;
+  Values slot_[Program::kMaxDepth];
+};
 
 // What the instructions [begin, end) yield; there is at least one. Lanes outside the span are
 // anything.
@@ -96,7 +127,7 @@ template <class O, int kSize, class Source>
 __device__ __forceinline__ Pack<O, kSize> program_values(const KernelCall& call,
                                                          const Program& program, int begin, int end,
                                                          const Source& source) {
-  MaskStack<O, kSize> stack;
+  LocalStack<O, kSize> stack;
 #pragma unroll 1
   for (int i = begin; i < end; ++i) {
     const Instruction& instruction = program.instruction[i];
@@ -122,13 +153,13 @@ __device__ __forceinline__ Pack<O, kSize> program_values(const KernelCall& call,
         stack.combine([](O a, O b) { return a / b; });
         break;
       case Opcode::kNormalize:
-        stack.replace(normalised<O, kSize>(call, instruction, source, stack.top()));
+        stack.push(normalised<O, kSize>(call, instruction, source, stack.pop()));
         break;
       default:
         stack.push(program_term<O, kSize>(call, instruction, source));
     }
   }
-  return stack.top();
+  return stack.pop();
 }
 
 }  // namespace fusedloss::cuda

@@ -42,7 +42,6 @@ class MaskStack {
     for (int lane = 0; lane < kSize; ++lane) slot_[0].at[lane] = f(slot_[0].at[lane]);
   }
 
-  __device__ __forceinline__ void replace(const Values& values) { slot_[0] = values; }
   __device__ __forceinline__ const Values& top() const { return slot_[0]; }
 
  private:

@@ -51,6 +51,13 @@ __device__ __forceinline__ Pack<O, kLanes> load_view(const View& view, const Slo
   return result;
 }
 
+// The same, not inlined.
+template <class O, int kLanes>
+__device__ __noinline__ Pack<O, kLanes> load_view_once(const View& view, Slot slot,
+                                                       int64_t channels_inside) {
+  return load_view<O, kLanes>(view, slot, channels_inside);
+}
+
 // What a region program reads at a slot.
 template <class O, int kLanes>
 struct SlotSource {
@@ -88,8 +95,17 @@ struct ProgramSource : SlotSource<O, kLanes> {
 
   __device__ __forceinline__ int64_t index() const { return index_of(this->slot.channel); }
   __device__ __forceinline__ const Span& span() const { return this->slot.span; }
+  __device__ __forceinline__ Values mask(int tensor) const {
+    Values values = weight(tensor);
+#pragma unroll
+    for (int lane = 0; lane < kLanes; ++lane) {
+      values.at[lane] = as_mask(values.at[lane], this->call.tensor[tensor].dtype);
+    }
+    return values;
+  }
   __device__ __forceinline__ Values weight(int tensor) const {
-    return load_view<O, kLanes>(this->call.tensor[tensor], this->slot, this->call.channels_inside);
+    return load_view_once<O, kLanes>(this->call.tensor[tensor], this->slot,
+                                     this->call.channels_inside);
   }
 
   __device__ __forceinline__ Values variance(const Instruction& instruction) const {

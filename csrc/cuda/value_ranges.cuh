@@ -47,7 +47,7 @@ __device__ __forceinline__ Range chunk_range(const KernelCall& call, const Instr
   const int64_t size = call.range_positions * per_position;
   const int64_t first = chunk * call.range_slots * per_position;
   const int64_t past = first + call.range_slots * per_position;
-  const int64_t begin = sample * call.range_positions * extents.channels;
+  const int64_t begin = sample * call.elements_per_range;
   ValueRange<O> range;
 #pragma unroll 1
   for (int64_t i = first + threadIdx.x; i < (past < size ? past : size); i += kThreads) {

@@ -10,7 +10,7 @@ void launch_strided<float>(const NamedLoss& named, const KernelCall& call,
                            const LaunchContext& context) {
   const MseLoss loss(named.options);
   if (call.factors == Factors::kPrograms) {
-    launch_call(elementwise_strided<MseLoss, float, true>, call, loss, context);
+    launch_call(elementwise_strided<AnyLoss, float, true>, call, AnyLoss(loss), context);
   } else {
     launch_call(elementwise_strided<MseLoss, float, false>, call, loss, context);
   }
