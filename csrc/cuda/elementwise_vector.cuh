@@ -160,35 +160,39 @@ class VectorBlock {
     }
   }
 
-  // Mask and weight by their programs; a weight that nobody needs is not worked out.
+  // Mask and weight by their programs; a weight that nobody needs is not worked out. They stay in
+  // local memory: no registers are kept for them while the programs run.
   __device__ __forceinline__ void evaluate(const Slot& few, int part, const Words& t,
                                            Masks& masks) const {
     const bool first = few.channel == 0;
     if (!first && call_.region_repeats && call_.weight_repeats) return;
-    Values target{}, mask, weight;
+    Values target{};
     if (call_.programs_read_target) load_target(few, t, part, false, target);
-    if (!first && call_.region_repeats) {
-      select(masks.mask, part, mask);
-    } else if (p_.region) {
-      mask = slot_values<T, O, kWidth>(call_, p_.region, few, target);
-      keep(mask, part, masks.mask);
-    } else {
-      mask = everywhere<O, kWidth>(O(1));
-      keep(mask, part, masks.mask);
-    }
+    Values &mask = masks.mask[part], &weight = masks.weight[part];
+    if (first || !call_.region_repeats) evaluate(p_.region, few, target, mask);
     if (!first && call_.weight_repeats) return;
     bool is_needed = call_.weight_repeats && !call_.region_repeats;
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
       is_needed |= few.span.has(lane) && mask.at[lane] != O(0);
     }
-    weight = everywhere<O, kWidth>(O(1));
-    if (is_needed && p_.weight_source) {
-      weight = slot_values<T, O, kWidth>(call_, p_.weight_source, few, target);
-    } else if (is_needed && call_.weight) {
-      weight = view_values(call_.weight, few);
+    if (is_needed && call_.weight) {
+      weight = load_view_once<O, kWidth>(call_.weight, few, call_.channels_inside);
+    } else if (is_needed) {
+      evaluate(p_.weight_source, few, target, weight);
+    } else {
+      weight = everywhere<O, kWidth>(O(1));
     }
-    keep(weight, part, masks.weight);
+  }
+
+  // 1 where there is no program.
+  __device__ __forceinline__ void evaluate(const Program& program, const Slot& few,
+                                           const Values& target, Values& values) const {
+    if (program) {
+      slot_values<T, O, kWidth>(call_, program, few, target, &values);
+    } else {
+      values = everywhere<O, kWidth>(O(1));
+    }
   }
 
   // The kernel of programs knows its pass at run time, too.
@@ -206,24 +210,21 @@ class VectorBlock {
 
   // mask * weight, 0 in the lanes that do not exist.
   __device__ __forceinline__ Values factors(const Slot& few, int part, const Masks& masks) const {
-    Values mask, weight;
-    select(masks.mask, part, mask);
-    select(masks.weight, part, weight);
+    Values result;
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
-      mask.at[lane] = few.span.has(lane) ? mask_times_weight(mask.at[lane], weight.at[lane]) : O(0);
+      const O factor = mask_times_weight(masks.mask[part].at[lane], masks.weight[part].at[lane]);
+      result.at[lane] = few.span.has(lane) ? factor : O(0);
     }
-    return mask;
+    return result;
   }
 
   __device__ __forceinline__ void tally_masks(const Slot& few, int part, const Masks& masks,
                                               const Values& factor, Tally& tally) const {
     if constexpr (kHasSums) {
-      Values mask;
-      select(masks.mask, part, mask);
 #pragma unroll
       for (int lane = 0; lane < kWidth; ++lane) {
-        const O own = few.span.has(lane) ? mask.at[lane] : O(0);
+        const O own = few.span.has(lane) ? masks.mask[part].at[lane] : O(0);
         tally.sum[kMask] += own;
         tally.sum[kWeights] += factor.at[lane];
         tally.sum[kSelected] += static_cast<O>(own != O(0));

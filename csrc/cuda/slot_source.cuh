@@ -160,10 +160,10 @@ struct ProgramSource : SlotSource<O, kLanes> {
 
 // The values of a program at a slot. Not inlined: the kernels of all losses share it.
 template <class T, class O, int kLanes>
-__device__ __noinline__ Pack<O, kLanes> slot_values(const KernelCall& call, const Program& program,
-                                                    Slot slot, Pack<O, kLanes> target) {
+__device__ __noinline__ void slot_values(const KernelCall& call, const Program& program, Slot slot,
+                                         Pack<O, kLanes> target, Pack<O, kLanes>* values) {
   const ProgramSource<T, O, kLanes> source(call, slot, target);
-  return program_values<O, kLanes>(call, program, 0, program.length, source);
+  *values = program_values<O, kLanes>(call, program, 0, program.length, source);
 }
 
 }  // namespace fusedloss::cuda

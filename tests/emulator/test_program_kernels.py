@@ -187,7 +187,7 @@ BROKEN = [
         reduction="sum",
     ),
     Row("last", fl.box(0, 0, 63, 46), fl.edges(IMAGE * torch.linspace(0, 1, 64) ** 8)),
-    Row("row", fl.box(3, 2, 9, 5) & fl.box(0, 0, 6, 9), shape=(2, 1, 7, 11)),
+    Row("row", fl.box(0, 2, 5, 6) & fl.box(0, 0, 6, 9), shape=(2, 1, 7, 11)),
     Row("boundary", fl.center(0.9), fl.boundary((IMAGE > 0.9)[:, :1], radius=2)),
     Row("pack", fl.box(5, 5, 7, 40) | fl.box(17, 0, 18, 9)),
 ]
