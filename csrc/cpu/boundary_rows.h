@@ -16,50 +16,59 @@
 
 namespace fusedloss::cpu {
 
-// S: the labels' type. Whether NaN or not, labels_differ decides.
+// Not 0 where two labels differ; for integers without a comparison, which would have to be
+// narrowed.
+template <class S>
+FL_HOST_DEVICE uint32_t label_difference(S a, S b) {
+  if constexpr (std::is_integral_v<S>) {
+    const uint64_t bits = static_cast<uint64_t>(a ^ b);
+    return static_cast<uint32_t>(sizeof(S) == 8 ? bits | bits >> 32 : bits);
+  } else {
+    return labels_differ(a, b) ? 1 : 0;
+  }
+}
+
+// S: the labels' type. A flag is not 0 where something holds.
 template <class S>
 struct LabelLoops {
-  // result |= a differs from b
-  FL_VECTOR_CLONES static void add_differences(const S* a, const S* b, uint8_t* result,
+  FL_VECTOR_CLONES static void differences(const S* a, const S* b, uint32_t* flags, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) flags[i] = label_difference(a[i], b[i]);
+  }
+  FL_VECTOR_CLONES static void add_differences(const S* a, const S* b, uint32_t* flags,
                                                int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
-      result[i] = static_cast<uint8_t>(result[i] | (labels_differ(a[i], b[i]) ? 1 : 0));
-    }
+    for (int64_t i = 0; i < count; ++i) flags[i] |= label_difference(a[i], b[i]);
   }
 };
 
-struct ByteLoops {
-  // bytes[i] |= bytes[i + distance], front to back: what is read has not been written yet.
-  FL_VECTOR_CLONES static void widen(uint8_t* bytes, int64_t distance, int64_t count) {
+struct FlagLoops {
+  FL_VECTOR_CLONES static void combine(const uint32_t* a, const uint32_t* b, uint32_t* flags,
+                                       int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
-      bytes[i] = static_cast<uint8_t>(bytes[i] | bytes[i + distance]);
-    }
+    for (int64_t i = 0; i < count; ++i) flags[i] = a[i] | b[i];
   }
-  FL_VECTOR_CLONES static void add(const uint8_t* a, uint8_t* result, int64_t count) {
+  // flags[i] |= flags[i + distance], front to back: what is read has not been written yet.
+  FL_VECTOR_CLONES static void widen(uint32_t* flags, int64_t distance, int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) result[i] = static_cast<uint8_t>(result[i] | a[i]);
+    for (int64_t i = 0; i < count; ++i) flags[i] |= flags[i + distance];
   }
-  // latest = row wherever `hit`
-  FL_VECTOR_CLONES static void record(const uint8_t* hit, int32_t row, int32_t* latest,
+  // latest = row wherever a flag is set
+  FL_VECTOR_CLONES static void record(const uint32_t* flags, int32_t row, int32_t* latest,
                                       int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) latest[i] = hit[i] != 0 ? row : latest[i];
+    for (int64_t i = 0; i < count; ++i) latest[i] = flags[i] != 0 ? row : latest[i];
   }
-  // result |= latest >= row
-  FL_VECTOR_CLONES static void since(const int32_t* latest, int32_t row, uint8_t* result,
-                                     int64_t count) {
+  FL_VECTOR_CLONES static void add_since(const int32_t* latest, int32_t row, uint32_t* flags,
+                                         int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) {
-      result[i] = static_cast<uint8_t>(result[i] | (latest[i] >= row ? 1 : 0));
-    }
+    for (int64_t i = 0; i < count; ++i) flags[i] |= latest[i] >= row ? 1u : 0u;
   }
   template <class T>
-  FL_VECTOR_CLONES static void choose(const uint8_t* near, T inside, T outside, T* result,
+  FL_VECTOR_CLONES static void choose(const uint32_t* flags, T inside, T outside, T* result,
                                       int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) result[i] = near[i] != 0 ? inside : outside;
+    for (int64_t i = 0; i < count; ++i) result[i] = flags[i] != 0 ? inside : outside;
   }
 };
 
@@ -75,11 +84,11 @@ class BoundaryRows {
     std::vector<int64_t> planes;  // offsets of the planes of the last window
     std::vector<Window> done;     // per plane: the rows [low, high) that are in `latest`
     std::vector<int32_t> latest;  // per plane and column
-    std::vector<uint8_t> near, changes, hit;
+    std::vector<uint32_t> near, changes, hit;
     std::vector<char> label_rows[3];
   };
 
-  // 1 where a label differs, else 0, in scratch.near.
+  // Flags where a label differs, in scratch.near.
   void row(const Segment& segment, Scratch& scratch) const {
     switch (labels_.dtype) {
       case DType::kBool:
@@ -118,10 +127,10 @@ class BoundaryRows {
     const int64_t along = segment.place.at[segment.dim] * labels_.stride[segment.dim];
     const int64_t stride_across = spatial_ > 1 ? labels_.stride[across] : 0;
 
-    scratch.near.assign(count, 0);
-    uint8_t* near = scratch.near.data();
+    scratch.near.resize(count);
+    uint32_t* near = scratch.near.data();
     const S* own = labels<S>(labels_.offset(segment.place, spatial_), segment, 0, scratch);
-    LabelLoops<S>::add_differences(own, own, near, count);  // NaN
+    LabelLoops<S>::differences(own, own, near, count);  // NaN
     for (size_t plane = 0; plane < scratch.planes.size(); ++plane) {
       const int64_t origin = scratch.planes[plane] + along;
       int32_t* latest = scratch.latest.data() + plane * count;
@@ -135,7 +144,7 @@ class BoundaryRows {
                    done.high > done.low ? stride_across : 0, static_cast<int32_t>(done.high),
                    latest, scratch);
       }
-      ByteLoops::since(latest, static_cast<int32_t>(window.low), near, count);
+      FlagLoops::add_since(latest, static_cast<int32_t>(window.low), near, count);
       if (scratch.planes.size() > 1) {
         const S* there = labels<S>(origin + at * stride_across, segment, 1, scratch);
         own = labels<S>(labels_.offset(segment.place, spatial_), segment, 0, scratch);
@@ -150,41 +159,43 @@ class BoundaryRows {
                int32_t* latest, Scratch& scratch) const {
     const int64_t count = segment.count;
     if (back != 0) {
-      scratch.hit.assign(count, 0);
+      scratch.hit.resize(count);
       const S* row = labels<S>(offset, segment, 0, scratch);
       const S* above = labels<S>(offset - back, segment, 1, scratch);
-      LabelLoops<S>::add_differences(above, row, scratch.hit.data(), count);
-      ByteLoops::record(scratch.hit.data(), number - 1, latest, count);
+      LabelLoops<S>::differences(above, row, scratch.hit.data(), count);
+      FlagLoops::record(scratch.hit.data(), number - 1, latest, count);
     }
-    if (radius_ == 0) return;
-    find_changes<S>(segment, offset, scratch);
-    ByteLoops::record(scratch.hit.data(), number, latest, count);
+    if (radius_ > 0) FlagLoops::record(changes<S>(segment, offset, scratch), number, latest, count);
   }
 
-  // scratch.hit: whether the row changes within the radius of each column.
+  // Flags: whether the row at `offset` changes within the radius of each column.
   template <class S>
-  void find_changes(const Segment& segment, int64_t offset, Scratch& scratch) const {
+  const uint32_t* changes(const Segment& segment, int64_t offset, Scratch& scratch) const {
     const int64_t start = segment.place.at[segment.dim], count = segment.count;
     const int64_t size = labels_.size[segment.dim], radius = std::min(radius_, size);
     const int64_t first = std::max<int64_t>(0, start - radius);
     const int64_t last = std::min(size - 1, start + count - 1 + radius);
     // changes[i]: between columns start - radius + i and the next; 0 beyond the image.
-    const int64_t width = count + 2 * radius;
-    scratch.changes.assign(width + 1, 0);
-    uint8_t* changes = scratch.changes.data();
+    const int64_t width = count + 2 * radius, skipped = first - start + radius;
+    scratch.changes.resize(width);
+    uint32_t* changes = scratch.changes.data();
     Segment wide = segment;
     wide.count = last - first + 1;
     const int64_t stride = labels_.stride[segment.dim];
     const S* row = labels<S>(offset + (first - start) * stride, wide, 2, scratch);
-    LabelLoops<S>::add_differences(row, row + 1, changes + (first - start + radius), last - first);
-    // The `or` of 2 * radius neighbours from those of powers of two; in place, front to back.
+    std::fill_n(changes, skipped, 0);
+    LabelLoops<S>::differences(row, row + 1, changes + skipped, last - first);
+    std::fill(changes + skipped + last - first, changes + width, 0);
+    // The `or` of 2 * radius neighbours from those of powers of two.
     const int64_t span = 2 * radius;
     int64_t covered = 1;
     for (; 2 * covered <= span; covered *= 2) {
-      ByteLoops::widen(changes, covered, width - covered);
+      FlagLoops::widen(changes, covered, width - covered);
     }
-    scratch.hit.assign(changes, changes + count);
-    if (span > covered) ByteLoops::add(changes + span - covered, scratch.hit.data(), count);
+    if (span == covered) return changes;
+    scratch.hit.resize(count);
+    FlagLoops::combine(changes, changes + span - covered, scratch.hit.data(), count);
+    return scratch.hit.data();
   }
 
   template <class S>

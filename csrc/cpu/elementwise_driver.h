@@ -140,6 +140,9 @@ class ElementwiseDriver {
     const Stream& result = grad_input_ ? grad_input_ : value_;
     if (!grad_input_ && params_.reduction != Reduction::kNone) return;
     T* memory = result.dtype == kDType ? direct<T>(result, index, count) : nullptr;
+    if (memory != nullptr && grad_input_ && streams_gradient_) {
+      return stream_zeros(memory, count * sizeof(T));
+    }
     std::fill_n(memory != nullptr ? memory : scratch.result, count, T(0));
     if (memory == nullptr) store(result, index, count, scratch.result);
   }

@@ -58,15 +58,46 @@ const V* load_row(const ImageView& image, int64_t offset, int64_t stride, int64_
   return result;
 }
 
+// Channels are taken up to four at a time: sums stay in registers.
+constexpr int kTogether = 4;
+
 template <class V>
 struct ImageLoops {
-  FL_VECTOR_CLONES static void add(const V* row, V* sum, int64_t count) {
+  template <int kRows>
+  FL_VECTOR_CLONES static void add(const V* const* rows, V* sum, int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) sum[i] += row[i];
+    for (int64_t i = 0; i < count; ++i) {
+      V result = sum[i];
+      for (int k = 0; k < kRows; ++k) result += rows[k][i];
+      sum[i] = result;
+    }
   }
-  FL_VECTOR_CLONES static void add_magnitude(const V* row, V* sum, int64_t count) {
+  template <int kRows>
+  FL_VECTOR_CLONES static void add_magnitudes(const V* const* rows, V* sum, int64_t count) {
 #pragma omp simd
-    for (int64_t i = 0; i < count; ++i) sum[i] += math::abs(row[i]);
+    for (int64_t i = 0; i < count; ++i) {
+      V result = sum[i];
+      for (int k = 0; k < kRows; ++k) result += math::abs(rows[k][i]);
+      sum[i] = result;
+    }
+  }
+  // From each row to its next element, and to the row beside it.
+  template <int kRows>
+  FL_VECTOR_CLONES static void add_differences(const V* const* rows, const V* const* beside, V* sum,
+                                               int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      V result = sum[i];
+      for (int k = 0; k < kRows; ++k) {
+        const V value = rows[k][i];
+        result += math::abs(value - beside[k][i]) + math::abs(value - rows[k][i + 1]);
+      }
+      sum[i] = result;
+    }
+  }
+  FL_VECTOR_CLONES static void add_difference(const V* a, const V* b, V* sum, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) sum[i] += math::abs(a[i] - b[i]);
   }
   FL_VECTOR_CLONES static void divide(V* sum, V divisor, int64_t count) {
 #pragma omp simd
@@ -75,15 +106,6 @@ struct ImageLoops {
   FL_VECTOR_CLONES static void mix(const V* low, const V* high, V share, V* result, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) result[i] = between(low[i], high[i], share);
-  }
-  FL_VECTOR_CLONES static void add_difference(const V* a, const V* b, V* sum, int64_t count) {
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) sum[i] += math::abs(a[i] - b[i]);
-  }
-  FL_VECTOR_CLONES static void add_differences(const V* a, const V* b, const V* c, V* sum,
-                                               int64_t count) {
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) sum[i] += math::abs(a[i] - b[i]) + math::abs(a[i] - c[i]);
   }
   // Rows from one element before the first position on.
   FL_VECTOR_CLONES static void add_sobel(const V* above, const V* row, const V* below, V* sum,
@@ -98,29 +120,57 @@ struct ImageLoops {
   }
 };
 
+template <class V>
+struct ImageScratch {
+  alignas(64) V row[2 * kTogether][kRow];
+};
+
+// visit(c, kRows): kRows channels from c on, an integral_constant.
+template <class Visit>
+void for_channels(int64_t channels, Visit&& visit) {
+  for (int64_t c = 0; c < channels; c += kTogether) {
+    switch (channels - c) {
+      case 1:
+        return visit(c, std::integral_constant<int, 1>());
+      case 2:
+        return visit(c, std::integral_constant<int, 2>());
+      case 3:
+        return visit(c, std::integral_constant<int, 3>());
+      default:
+        visit(c, std::integral_constant<int, kTogether>());
+    }
+  }
+}
+
+// kRows channels' rows from `offset` on.
+template <int kRows, class V>
+void load_rows(const ImageView& image, int64_t offset, int64_t stride, int64_t count,
+               V (*buffers)[kRow], const V** rows) {
+  for (int k = 0; k < kRows; ++k) {
+    rows[k] = load_row(image, offset + k * image.channel_stride, stride, count, buffers[k]);
+  }
+}
+
 // The mean of the channels, as `image_mean`.
 template <class V>
-void image_mean_row(const ImageView& image, int spatial, const Segment& segment, V* buffer,
-                    V* result) {
+void image_mean_row(const ImageView& image, int spatial, const Segment& segment,
+                    ImageScratch<V>& scratch, V* result) {
   const int64_t offset = image.offset(segment.place, spatial);
   const int64_t stride = image.stride[segment.dim], count = segment.count;
   std::fill_n(result, count, V(0));
-  for (int64_t c = 0; c < image.channels; ++c) {
-    const V* row = load_row(image, offset + c * image.channel_stride, stride, count, buffer);
-    ImageLoops<V>::add(row, result, count);
-  }
+  for_channels(image.channels, [&](int64_t c, auto rows) {
+    constexpr int kRows = decltype(rows)::value;
+    const V* row[kRows];
+    load_rows<kRows>(image, offset + c * image.channel_stride, stride, count, scratch.row, row);
+    ImageLoops<V>::template add<kRows>(row, result, count);
+  });
   ImageLoops<V>::divide(result, static_cast<V>(image.channels), count);
 }
-
-template <class T>
-struct EdgeScratch {
-  alignas(64) T row[3][kRow];
-};
 
 // As `edges_forward`.
 template <class T>
 void edges_forward_row(const ImageView& image, int spatial, const Segment& segment,
-                       EdgeScratch<T>& scratch, T* result) {
+                       ImageScratch<T>& scratch, T* result) {
   std::fill_n(result, segment.count, T(0));
   int64_t back = 0;
   Place place = segment.place;
@@ -133,27 +183,33 @@ void edges_forward_row(const ImageView& image, int spatial, const Segment& segme
   if (count == 0) return;
   place.at[segment.dim] += skipped;
   result += skipped;
-  int64_t offset = image.offset(place, spatial) - back;
+  const int64_t origin = image.offset(place, spatial) - back;
   const int other = segment.dim == 0 ? 1 : 0;
-  for (int64_t c = 0; c < image.channels; ++c, offset += image.channel_stride) {
-    const T* before = load_row(image, offset, stride, count + 1, scratch.row[0]);
+  for_channels(image.channels, [&](int64_t c, auto rows) {
+    constexpr int kRows = decltype(rows)::value;
+    const int64_t offset = origin + c * image.channel_stride;
+    const T *row[kRows], *beside[kRows];
+    load_rows<kRows>(image, offset, stride, count + 1, scratch.row, row);
+    T(*buffers)[kRow] = scratch.row + kTogether;
     if (spatial == 1) {
-      ImageLoops<T>::add_difference(before, before + 1, result, count);
-      continue;
+      for (const T* before : row) ImageLoops<T>::add_difference(before, before + 1, result, count);
+      return;
     }
-    const T* beside = load_row(image, offset + image.stride[other], stride, count, scratch.row[1]);
-    ImageLoops<T>::add_differences(before, beside, before + 1, result, count);
+    load_rows<kRows>(image, offset + image.stride[other], stride, count, buffers, beside);
+    ImageLoops<T>::template add_differences<kRows>(row, beside, result, count);
     for (int dim = 1; dim < spatial; ++dim) {
       if (dim == segment.dim || dim == other) continue;
-      const T* row = load_row(image, offset + image.stride[dim], stride, count, scratch.row[1]);
-      ImageLoops<T>::add_difference(before, row, result, count);
+      load_rows<kRows>(image, offset + image.stride[dim], stride, count, buffers, beside);
+      for (int k = 0; k < kRows; ++k) {
+        ImageLoops<T>::add_difference(row[k], beside[k], result, count);
+      }
     }
-  }
+  });
 }
 
 // As `edges_sobel`; the two ends of a row are left to it.
 template <class T>
-void edges_sobel_row(const ImageView& image, const Segment& segment, EdgeScratch<T>& scratch,
+void edges_sobel_row(const ImageView& image, const Segment& segment, ImageScratch<T>& scratch,
                      T* result) {
   const int dim = segment.dim, other = 1 - dim;
   const int64_t start = segment.place.at[dim], size = image.size[dim];
@@ -207,7 +263,7 @@ class ActivationRows {
     int64_t uses = 0;
     alignas(64) T activity[kRows][kRow];
     alignas(64) T mixed[kMaxSpatial][kRow];
-    alignas(64) T loaded[kRow];
+    ImageScratch<T> loaded;
   };
 
   // As `activation`.
@@ -287,11 +343,13 @@ class ActivationRows {
     scratch.count[slot] = count;
     T* sum = scratch.activity[slot];
     std::fill_n(sum, count, T(0));
-    for (int64_t c = 0; c < features_.channels; ++c) {
-      const T* row = load_row(features_, offset + c * features_.channel_stride,
-                              features_.stride[dim], count, scratch.loaded);
-      ImageLoops<T>::add_magnitude(row, sum, count);
-    }
+    for_channels(features_.channels, [&](int64_t c, auto rows) {
+      constexpr int kRows = decltype(rows)::value;
+      const T* row[kRows];
+      load_rows<kRows>(features_, offset + c * features_.channel_stride, features_.stride[dim],
+                       count, scratch.loaded.row, row);
+      ImageLoops<T>::template add_magnitudes<kRows>(row, sum, count);
+    });
     return sum;
   }
 

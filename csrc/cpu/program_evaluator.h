@@ -8,7 +8,7 @@
 // the stack. Maximal positional subtrees (`ProgramAnalysis`) are computed over positions.
 #pragma once
 
-#include <memory>
+#include <new>
 #include <vector>
 
 #include "cpu/boundary_rows.h"
@@ -25,9 +25,11 @@ template <class T>
 struct ProgramWork {
   alignas(64) T stack[Program::kMaxDepth + 1][kTile];
   alignas(64) T positions[Program::kMaxDepth][kTile];
-  alignas(64) double wide[2][kTile];  // targets and channel means in the type of a comparison
+  alignas(64) double wide[2][kTile];  // targets and what is compared, in the type of a comparison
   VarianceScratch variance;
-  EdgeScratch<T> edges;
+  ImageScratch<T> image;
+  // An ImageScratch of the type that a mean is compared in, which the image decides.
+  alignas(64) char mean_image[sizeof(ImageScratch<double>)];
   typename ActivationRows<T>::Scratch activation;
   std::vector<BoundaryRows::Scratch> boundary;
 };
@@ -38,7 +40,7 @@ class ProgramEvaluator {
   // The values of positional subtrees for the elements of a tile; later ones are not kept.
   struct Slots {
     static constexpr int kSlots = 4;
-    const T* values[kSlots];
+    Values<T> values[kSlots];
     alignas(64) T memory[kSlots][kTile];
   };
 
@@ -51,9 +53,10 @@ class ProgramEvaluator {
         space_(extents, bindings.places),
         variance_(input, extents),
         target_(target, extents) {
+    const bool reads_positions = analysis_.count() > 0 || bindings.ranges > 0;
     for (int i = 0; program && i < bindings.tensors; ++i) {
       tensor_[i] = Stream(bindings.tensor[i], extents);
-      if (!bindings.tensor[i].varies_over_channels) {
+      if (reads_positions && !bindings.tensor[i].varies_over_channels) {
         position_tensor_[i] = space_.stream(bindings.tensor[i]);
       }
     }
@@ -68,6 +71,7 @@ class ProgramEvaluator {
                                instruction.extent);
       }
       reads_channels_ = reads_channels_ || instruction.opcode == Opcode::kVariance;
+      depends_on_place_ = depends_on_place_ || reads_place(instruction.opcode);
       is_closed_form_ = is_closed_form_ && (fusedloss::is_closed_form(instruction.opcode) ||
                                             is_operator(instruction.opcode));
     }
@@ -78,6 +82,8 @@ class ProgramEvaluator {
   bool reads_channels() const { return reads_channels_; }
   // What it masks out it has not read.
   bool is_closed_form() const { return is_closed_form_; }
+  // Whether whole stretches are likely to be 0.
+  bool depends_on_place() const { return depends_on_place_; }
 
   // Of each kNormalize, per sample: index range * samples + sample.
   void set_ranges(std::vector<Normaliser<T>> ranges) { ranges_ = std::move(ranges); }
@@ -88,8 +94,8 @@ class ProgramEvaluator {
 
   // Values of the tile's run that starts at `index`, until `work` or `slots` are used again.
   // `level` buffers of the stack are in use.
-  const T* evaluate(const TileRange& tile, int64_t index, ProgramWork<T>& work, const Slots& slots,
-                    int level) const {
+  Values<T> evaluate(const TileRange& tile, int64_t index, ProgramWork<T>& work, const Slots& slots,
+                     int level) const {
     return evaluate(tile, index, 0, program_.length, work, slots, level);
   }
 
@@ -98,69 +104,54 @@ class ProgramEvaluator {
                       Slots& slots) const {
     const int begin = program_.instruction[normalize].extent;
     if (analysis_.is_positional(normalize)) {
-      const PositionRange range = space_.of(tile);
-      return RangeLoops<T>::range(over_positions(tile, begin, normalize, work, nullptr),
-                                  range.count);
+      return range_of(over_positions(tile, begin, normalize, work, nullptr), space_.of(tile).count);
     }
     prepare(tile, begin, normalize, work, slots);
     ValueRange<T> result;
     for (int64_t channel = 0; channel < tile.channels; ++channel) {
       const int64_t index = tile.begin + channel * tile.channel_stride;
-      result.combine(RangeLoops<T>::range(evaluate(tile, index, begin, normalize, work, slots, 0),
-                                          tile.count));
+      result.combine(range_of(evaluate(tile, index, begin, normalize, work, slots, 0), tile.count));
     }
     return result;
   }
 
  private:
+  static ValueRange<T> range_of(const Values<T>& values, int64_t count) {
+    return values.data != nullptr ? RangeLoops<T>::range(values.data, count)
+                                  : RangeLoops<T>::range(&values.number, 1);
+  }
+
   // ---- the stack machine ------------------------------------------------------------------------
 
   // Instructions [begin, end): `leaf(i, buffer)` yields the values of a leaf and may step over
   // more instructions, `normalise(instruction, values, buffer)` those of kNormalize.
   template <class Leaf, class Normalise>
-  static const T* run(const Program& program, int begin, int end, int64_t count, T* const* buffers,
-                      Leaf&& leaf, Normalise&& normalise) {
-    using Loops = OperatorLoops<T>;
-    const T* value[Program::kMaxDepth];
+  Values<T> run(int begin, int end, int64_t count, T* const* buffers, Leaf&& leaf,
+                Normalise&& normalise) const {
+    Values<T> stack[Program::kMaxDepth];
     int top = -1;
     for (int i = begin; i < end; ++i) {
-      const Instruction& instruction = program.instruction[i];
+      const Instruction& instruction = program_.instruction[i];
       if (!is_operator(instruction.opcode)) {
         ++top;
-        value[top] = leaf(i, buffers[top]);
+        stack[top] = leaf(i, buffers[top]);
         continue;
       }
-      const bool is_binary = operand_count(instruction.opcode) == 2;
-      const T* right = value[top];
-      if (is_binary) --top;
-      const T* left = value[top];
-      T* result = buffers[top];
-      switch (instruction.opcode) {
-        case Opcode::kAnd:
-          Loops::both(left, right, result, count);
-          break;
-        case Opcode::kOr:
-          Loops::either(left, right, result, count);
-          break;
-        case Opcode::kNot:
-          Loops::negate(left, result, count);
-          break;
-        case Opcode::kAdd:
-          Loops::add(left, right, result, count);
-          break;
-        case Opcode::kSubtract:
-          if (instruction.is_swapped) std::swap(left, right);
-          Loops::subtract(left, right, result, count);
-          break;
-        case Opcode::kDivide:
-          Loops::divide(left, right, result, count);
-          break;
-        default:
-          normalise(instruction, left, result);
+      Values<T>& value = stack[operand_count(instruction.opcode) == 2 ? --top : top];
+      T* buffer = buffers[top];
+      if (instruction.opcode == Opcode::kNormalize) {
+        normalise(instruction, value.in_memory(buffer, count), buffer);
+        value = {buffer};
+      } else if (instruction.opcode != Opcode::kNot) {
+        value = apply(instruction, value, stack[top + 1], program_.is_binary, buffer, count);
+      } else if (value.data == nullptr) {
+        value.number = mask_not(value.number);
+      } else {
+        UnaryLoops<T>::negate(value.data, buffer, count);
+        value = {buffer};
       }
-      value[top] = result;
     }
-    return value[0];
+    return stack[0];
   }
 
   void prepare(const TileRange& tile, int begin, int end, ProgramWork<T>& work,
@@ -174,42 +165,57 @@ class ProgramEvaluator {
   }
 
   // Of a positional subtree, for the elements of the tile's runs.
-  const T* root_values(const TileRange& tile, const ProgramAnalysis::Root& root,
-                       ProgramWork<T>& work, T* memory) const {
+  Values<T> root_values(const TileRange& tile, const ProgramAnalysis::Root& root,
+                        ProgramWork<T>& work, T* memory) const {
     if (!PositionSpace::needs_spread(tile, extents_.channels)) {
       return over_positions(tile, root.begin, root.end, work, memory);
     }
-    space_.spread(tile, over_positions(tile, root.begin, root.end, work, nullptr), memory);
-    return memory;
+    const Values<T> values = over_positions(tile, root.begin, root.end, work, nullptr);
+    if (values.data == nullptr) return values;
+    space_.spread(tile, values.data, memory);
+    return {memory};
   }
 
-  const T* evaluate(const TileRange& tile, int64_t index, int begin, int end, ProgramWork<T>& work,
-                    const Slots& slots, int level) const {
+  Values<T> evaluate(const TileRange& tile, int64_t index, int begin, int end, ProgramWork<T>& work,
+                     const Slots& slots, int level) const {
     T* buffers[Program::kMaxDepth];
     for (int depth = 0; depth < Program::kMaxDepth; ++depth) {
       buffers[depth] = work.stack[std::min(depth + level, Program::kMaxDepth)];
     }
     const int64_t per_sample = extents_.elements() / bindings_.places.samples;
     return run(
-        program_, begin, end, tile.count, buffers,
-        [&](int& i, T* buffer) {
+        begin, end, tile.count, buffers,
+        [&](int& i, T* buffer) -> Values<T> {
+          if (const int hidden_until = end_of_hidden(i, slots); hidden_until > 0) {
+            i = hidden_until - 1;
+            return Values<T>::same(T(0));
+          }
           const int root = analysis_.root_at(i);
-          if (root < 0)
-            return element_leaf(program_.instruction[i], index, tile.count, work, buffer);
+          if (root < 0) return element_leaf(program_.instruction[i], tile, index, work, buffer);
           i = analysis_.root(root).end - 1;
           if (root < Slots::kSlots) return slots.values[root];
-          const T* values = root_values(tile, analysis_.root(root), work, buffer);
-          if (values != buffer) std::copy_n(values, tile.count, buffer);
-          return static_cast<const T*>(buffer);
+          const Values<T> values = root_values(tile, analysis_.root(root), work, buffer);
+          if (values.data == nullptr || values.data == buffer) return values;
+          return {std::copy_n(values.data, tile.count, buffer) - tile.count};
         },
         [&](const Instruction& instruction, const T* values, T* result) {
           normalise(instruction, index, tile.count, per_sample, values, result);
         });
   }
 
+  // Where the subtree that begins with an instruction ends, if the other side of its `&` is 0.
+  int end_of_hidden(int instruction, const Slots& slots) const {
+    for (int i = 0; i < analysis_.guards(); ++i) {
+      const ProgramAnalysis::Guard& guard = analysis_.guard(i);
+      if (guard.begin != instruction || guard.root >= Slots::kSlots) continue;
+      if (slots.values[guard.root].is(T(0))) return guard.end;
+    }
+    return 0;
+  }
+
   // `memory`: where a computed result is to stand, unless nullptr.
-  const T* over_positions(const TileRange& tile, int begin, int end, ProgramWork<T>& work,
-                          T* memory) const {
+  Values<T> over_positions(const TileRange& tile, int begin, int end, ProgramWork<T>& work,
+                           T* memory) const {
     const PositionRange range = space_.of(tile);
     T* buffers[Program::kMaxDepth];
     for (int depth = 0; depth < Program::kMaxDepth; ++depth) {
@@ -217,7 +223,7 @@ class ProgramEvaluator {
     }
     const int64_t per_sample = extents_.positions() / bindings_.places.samples;
     return run(
-        program_, begin, end, range.count, buffers,
+        begin, end, range.count, buffers,
         [&](int& i, T* buffer) { return position_leaf(i, tile, range, work, buffer); },
         [&](const Instruction& instruction, const T* values, T* result) {
           normalise(instruction, range.begin, range.count, per_sample, values, result);
@@ -231,7 +237,7 @@ class ProgramEvaluator {
     for (int64_t done = 0; done < count;) {
       const int64_t sample = (begin + done) / per_sample;
       const int64_t here = std::min(count - done, (sample + 1) * per_sample - begin - done);
-      OperatorLoops<T>::normalise(values + done, ranges_[first + sample], result + done, here);
+      UnaryLoops<T>::normalise(values + done, ranges_[first + sample], result + done, here);
       done += here;
     }
   }
@@ -239,33 +245,31 @@ class ProgramEvaluator {
   // ---- leaves over elements
   // -----------------------------------------------------------------------
 
-  const T* element_leaf(const Instruction& instruction, int64_t index, int64_t count,
-                        ProgramWork<T>& work, T* buffer) const {
+  Values<T> element_leaf(const Instruction& instruction, const TileRange& tile, int64_t index,
+                         ProgramWork<T>& work, T* buffer) const {
+    const int64_t count = tile.count;
     switch (instruction.opcode) {
       case Opcode::kTensor:
-        return load_mask(tensor_[instruction.source], index, count, buffer);
+        return {load_mask(tensor_[instruction.source], index, count, buffer)};
       case Opcode::kWeight:
-        return load(tensor_[instruction.source], index, count, buffer);
+        return {load(tensor_[instruction.source], index, count, buffer)};
       case Opcode::kTargetCompare:
         compare_target(instruction, index, count, work, buffer);
-        return buffer;
+        return {buffer};
       case Opcode::kTargetIsFinite:
         if (target_.dtype == DType::kDouble) {
           FiniteLoop<T, double>::run(load_target<double>(index, count, work), buffer, count);
-          return buffer;
-        }
-        if (is_floating(target_.dtype)) {
+        } else if (is_floating(target_.dtype)) {
           FiniteLoop<T, float>::run(load_target<float>(index, count, work), buffer, count);
-          return buffer;
+        } else {
+          return Values<T>::same(T(1));
         }
-        std::fill_n(buffer, count, T(1));
-        return buffer;
+        return {buffer};
       case Opcode::kLengths:
         element_lengths(instruction, index, count, buffer);
-        return buffer;
+        return {buffer};
       default:  // kNumber
-        std::fill_n(buffer, count, static_cast<T>(bindings_.number(instruction)));
-        return buffer;
+        return Values<T>::same(static_cast<T>(bindings_.number(instruction)));
     }
   }
 
@@ -298,7 +302,10 @@ class ProgramEvaluator {
     for (int64_t done = 0; done < count;) {
       const int64_t sample = (index + done) / length, first = (index + done) % length;
       const int64_t here = std::min(count - done, length - first);
-      fill_lengths(bindings_.table[instruction.source], sample, first, here, result + done);
+      const Interval inside =
+          length_interval(bindings_.table[instruction.source], sample, first, here);
+      std::fill_n(result + done, here, T(0));
+      std::fill_n(result + done, inside.end, T(1));
       done += here;
     }
   }
@@ -306,30 +313,46 @@ class ProgramEvaluator {
   // ---- leaves over positions
   // ----------------------------------------------------------------------
 
-  const T* position_leaf(int i, const TileRange& tile, const PositionRange& range,
-                         ProgramWork<T>& work, T* buffer) const {
+  Values<T> position_leaf(int i, const TileRange& tile, const PositionRange& range,
+                          ProgramWork<T>& work, T* buffer) const {
     const Instruction& instruction = program_.instruction[i];
     switch (instruction.opcode) {
       case Opcode::kTensor:
-        return load_mask(position_tensor_[instruction.source], range.begin, range.count, buffer);
+        return {load_mask(position_tensor_[instruction.source], range.begin, range.count, buffer)};
       case Opcode::kWeight:
-        return load(position_tensor_[instruction.source], range.begin, range.count, buffer);
+        return {load(position_tensor_[instruction.source], range.begin, range.count, buffer)};
       case Opcode::kNumber:
-        std::fill_n(buffer, range.count, static_cast<T>(bindings_.number(instruction)));
-        return buffer;
+        return Values<T>::same(static_cast<T>(bindings_.number(instruction)));
       case Opcode::kVariance:
         if (instruction.domain == CompareDomain::kDouble) {
           compare_variance<double>(instruction, tile, range.count, work, buffer);
         } else {
           compare_variance<float>(instruction, tile, range.count, work, buffer);
         }
-        return buffer;
+        return {buffer};
       default:
-        space_.for_each_segment(range, [&](const Segment& segment) {
-          segment_leaf(i, segment, work, buffer + segment.offset);
-        });
-        return buffer;
+        return over_segments(i, range, work, buffer);
     }
+  }
+
+  Values<T> over_segments(int i, const PositionRange& range, ProgramWork<T>& work,
+                          T* buffer) const {
+    const Instruction& instruction = program_.instruction[i];
+    if (!fusedloss::is_closed_form(instruction.opcode)) {
+      space_.for_each_segment(range, [&](const Segment& segment) {
+        segment_leaf(i, segment, work, buffer + segment.offset);
+      });
+      return {buffer};
+    }
+    bool is_empty = true, is_full = true;
+    space_.for_each_segment(range, [&](const Segment& segment) {
+      const Coverage coverage =
+          fill_shapes(instruction, bindings_, segment, buffer + segment.offset);
+      is_empty = is_empty && coverage == Coverage::kNone;
+      is_full = is_full && coverage == Coverage::kAll;
+    });
+    if (is_empty || is_full) return Values<T>::same(is_full ? T(1) : T(0));
+    return {buffer};
   }
 
   template <class V>
@@ -365,24 +388,19 @@ class ProgramEvaluator {
           return compare_mean<double>(instruction, segment, work, result);
         return compare_mean<float>(instruction, segment, work, result);
       case Opcode::kEdgesForward:
-        return edges_forward_row(image, spatial, segment, work.edges, result);
+        return edges_forward_row(image, spatial, segment, work.image, result);
       case Opcode::kEdgesSobel:
-        return edges_sobel_row(image, segment, work.edges, result);
+        return edges_sobel_row(image, segment, work.image, result);
       case Opcode::kActivation:
         return activation_[helper_[i]].row(segment, work.activation, result);
-      case Opcode::kBoundary: {
+      default: {  // kBoundary
         if (work.boundary.size() < boundary_.size()) work.boundary.resize(boundary_.size());
         BoundaryRows::Scratch& scratch = work.boundary[helper_[i]];
         boundary_[helper_[i]].row(segment, scratch);
-        return ByteLoops::choose(scratch.near.data(), static_cast<T>(bindings_.number(instruction)),
+        return FlagLoops::choose(scratch.near.data(), static_cast<T>(bindings_.number(instruction)),
                                  static_cast<T>(bindings_.number(instruction, 1)), result,
                                  segment.count);
       }
-      case Opcode::kLengths:
-        return fill_lengths(bindings_.table[instruction.source], segment.place.sample,
-                            segment.place.at[0], segment.count, result);
-      default:
-        return fill_shapes(instruction, bindings_, segment, result);
     }
   }
 
@@ -391,7 +409,7 @@ class ProgramEvaluator {
                     T* result) const {
     V* mean = reinterpret_cast<V*>(work.wide[0]);
     image_mean_row(bindings_.image[instruction.source], bindings_.places.spatial, segment,
-                   reinterpret_cast<V*>(work.wide[1]), mean);
+                   *new (work.mean_image) ImageScratch<V>, mean);
     compare_values(instruction.comparison, mean, static_cast<V>(bindings_.number(instruction)),
                    result, segment.count);
   }
@@ -408,7 +426,7 @@ class ProgramEvaluator {
   std::vector<ActivationRows<T>> activation_;
   std::vector<BoundaryRows> boundary_;
   std::vector<Normaliser<T>> ranges_;
-  bool reads_channels_ = false, is_closed_form_ = true;
+  bool reads_channels_ = false, depends_on_place_ = false, is_closed_form_ = true;
 };
 
 }  // namespace fusedloss::cpu

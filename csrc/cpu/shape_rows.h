@@ -3,6 +3,8 @@
 //
 //     fill_shapes(instruction, bindings, segment, result)      1 inside any of the shapes, else 0
 //
+// returns what is known of the segment as a whole.
+//
 // Whether a position lies inside is asked of the scalar functions in regions/ alone. This code must
 // not be compiled with fused multiply-add (no FL_VECTOR_CLONES here): they round as the reference.
 #pragma once
@@ -16,6 +18,8 @@
 #include "regions/lengths.h"
 
 namespace fusedloss::cpu {
+
+enum class Coverage { kNone, kSome, kAll };
 
 // Of a segment: indices relative to its start.
 struct Interval {
@@ -95,62 +99,78 @@ Interval disk_interval(Centre&& centre, double radius, int spatial, const Segmen
       [&](const Place& place) { return in_disk(centre, radius, spatial, place); });
 }
 
+// The shapes of a segment, one after another.
 template <class T>
-void add_interval(const Interval& interval, T* result) {
-  if (interval.begin < interval.end) {
-    std::fill(result + interval.begin, result + interval.end, T(1));
+class ShapeRow {
+ public:
+  ShapeRow(const Segment& segment, T* result) : count_(segment.count), result_(result) {
+    std::fill_n(result, count_, T(0));
   }
-}
+  void add(const Interval& interval) {
+    const int64_t length = interval.end - interval.begin;
+    if (length <= 0) return;
+    std::fill_n(result_ + interval.begin, length, T(1));
+    if (coverage_ != Coverage::kAll) {
+      coverage_ = length == count_ ? Coverage::kAll : Coverage::kSome;
+    }
+  }
+  Coverage coverage() const { return coverage_; }
+
+ private:
+  const int64_t count_;
+  T* const result_;
+  Coverage coverage_ = Coverage::kNone;
+};
 
 template <class T, class S>
 void add_rows(const Instruction& instruction, const Bindings& bindings, const Segment& segment,
-              T* result) {
+              ShapeRow<T>& result) {
   const TableView& table = bindings.table[instruction.source];
   const int spatial = bindings.places.spatial;
   for (int64_t k = 0; k < table.rows; ++k) {
     const S* row = table_row<S>(table, segment.place.sample, k);
     if (instruction.opcode == Opcode::kBoxes) {
-      add_interval(box_row_interval(row, table, spatial, segment), result);
+      result.add(box_row_interval(row, table, spatial, segment));
       continue;
     }
     const double radius = instruction.opcode == Opcode::kKeypoints
                               ? bindings.number(instruction)
                               : coordinate(row, table, spatial);
     const auto centre = [&](int dim) { return coordinate(row, table, dim); };
-    add_interval(disk_interval(centre, radius, spatial, segment), result);
+    result.add(disk_interval(centre, radius, spatial, segment));
   }
 }
 
-template <class T>
-void fill_shapes(const Instruction& instruction, const Bindings& bindings, const Segment& segment,
-                 T* result) {
-  const int spatial = bindings.places.spatial;
-  std::fill_n(result, segment.count, T(0));
-  if (instruction.opcode == Opcode::kBox) {
-    const Constant* bounds = &bindings.constant[instruction.constant];
-    return add_interval(box_interval(bounds, spatial, segment), result);
-  }
-  if (instruction.opcode == Opcode::kDisk) {
-    const auto centre = [&](int dim) { return bindings.number(instruction, dim); };
-    const double radius = bindings.number(instruction, spatial);
-    return add_interval(disk_interval(centre, radius, spatial, segment), result);
-  }
-  visit_dtype(bindings.table[instruction.source].dtype, [&](auto element) {
-    add_rows<T, decltype(element)>(instruction, bindings, segment, result);
-  });
-}
-
-// A run of sequence indices from `first` on.
-template <class T>
-void fill_lengths(const TableView& table, int64_t sample, int64_t first, int64_t count, T* result) {
+// Sequence indices along a segment, from `first` on.
+inline Interval length_interval(const TableView& table, int64_t sample, int64_t first,
+                                int64_t count) {
   int64_t length = 0;
   visit_dtype(table.dtype, [&](auto element) {
     using S = decltype(element);
     if constexpr (std::is_integral_v<S>) length = sequence_length<S>(table, sample);
   });
-  const int64_t inside = std::clamp<int64_t>(length - first, 0, count);
-  std::fill_n(result, inside, T(1));
-  std::fill_n(result + inside, count - inside, T(0));
+  return {0, std::clamp<int64_t>(length - first, 0, count)};
+}
+
+template <class T>
+Coverage fill_shapes(const Instruction& instruction, const Bindings& bindings,
+                     const Segment& segment, T* result) {
+  const int spatial = bindings.places.spatial;
+  ShapeRow<T> row(segment, result);
+  if (instruction.opcode == Opcode::kBox) {
+    row.add(box_interval(&bindings.constant[instruction.constant], spatial, segment));
+  } else if (instruction.opcode == Opcode::kDisk) {
+    const auto centre = [&](int dim) { return bindings.number(instruction, dim); };
+    row.add(disk_interval(centre, bindings.number(instruction, spatial), spatial, segment));
+  } else if (instruction.opcode == Opcode::kLengths) {
+    row.add(length_interval(bindings.table[instruction.source], segment.place.sample,
+                            segment.place.at[0], segment.count));
+  } else {
+    visit_dtype(bindings.table[instruction.source].dtype, [&](auto element) {
+      add_rows<T, decltype(element)>(instruction, bindings, segment, row);
+    });
+  }
+  return row.coverage();
 }
 
 }  // namespace fusedloss::cpu

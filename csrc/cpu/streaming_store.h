@@ -57,4 +57,12 @@ inline void finish_streaming() {}
 
 #endif
 
+inline void stream_zeros(void* destination, int64_t bytes) {
+  alignas(64) static constexpr char kZeros[2048] = {};
+  char* to = static_cast<char*>(destination);
+  for (int64_t done = 0; done < bytes; done += sizeof(kZeros)) {
+    stream(kZeros, to + done, std::min<int64_t>(sizeof(kZeros), bytes - done));
+  }
+}
+
 }  // namespace fusedloss::cpu

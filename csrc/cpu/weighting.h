@@ -76,10 +76,10 @@ class Weighting {
   void for_each_run(const TileRange& tile, Scratch& scratch, Visit&& visit) const {
     begin(tile, scratch);
     Weights<T> weights;
-    if (shared_ && is_weighted()) weights = at(tile, tile.begin, scratch);
+    if (shared_ && is_weighted()) weights = at(tile, tile.begin, true, scratch);
     for (int64_t channel = 0; channel < tile.channels; ++channel) {
       const int64_t index = tile.begin + channel * tile.channel_stride;
-      if (!shared_ && is_weighted()) weights = at(tile, index, scratch);
+      if (!shared_ && is_weighted()) weights = at(tile, index, true, scratch);
       visit(index, weights);
     }
   }
@@ -87,10 +87,10 @@ class Weighting {
   // Adds what the tile contributes to the normalizers.
   void add_sums(const TileRange& tile, Scratch& scratch, Sums& sums) const {
     begin(tile, scratch);
-    if (shared_) return add(at(tile, tile.begin, scratch), tile, 0, scratch, sums);
+    if (shared_) return add(at(tile, tile.begin, false, scratch), tile, 0, scratch, sums);
     for (int64_t channel = 0; channel < tile.channels; ++channel) {
       const int64_t index = tile.begin + channel * tile.channel_stride;
-      add(at(tile, index, scratch), tile, channel, scratch, sums);
+      add(at(tile, index, false, scratch), tile, channel, scratch, sums);
     }
   }
 
@@ -127,20 +127,27 @@ class Weighting {
     if (has_region_) region_.prepare(tile, scratch.work, scratch.region);
   }
 
-  // Of the run of the tile that starts at `index`.
-  Weights<T> at(const TileRange& tile, int64_t index, Scratch& scratch) const {
+  // Of the run of the tile that starts at `index`. Parts are looked for where it may be worth it.
+  Weights<T> at(const TileRange& tile, int64_t index, bool wants_parts, Scratch& scratch) const {
     Weights<T> result;
     if (has_region_) {
-      result.w = result.mask = region_.evaluate(tile, index, scratch.work, scratch.region, 0);
-      scratch.parts.find(result.mask, tile.count);
-      result.parts = &scratch.parts;
-      if (scratch.parts.count == 0) return result;
+      const Values<T> mask = region_.evaluate(tile, index, scratch.work, scratch.region, 0);
+      result.w = result.mask = mask.in_memory(scratch.work.stack[0], tile.count);
+      if (mask.is(T(0))) {
+        scratch.parts.count = 0;
+        result.parts = &scratch.parts;
+        return result;
+      }
+      if (wants_parts && region_.depends_on_place()) {
+        scratch.parts.find(result.mask, tile.count);
+        result.parts = &scratch.parts;
+      }
     }
     if (!weight_ && !has_source_) return result;
     const T* weight = weight_ ? load(weight_, index, tile.count, scratch.weight)
                               : source_values(tile, index, scratch);
     if (has_region_) {
-      OperatorLoops<T>::both(result.mask, weight, scratch.w, tile.count);
+      BinaryLoops<Both, T>::run(result.mask, weight, scratch.w, tile.count);
       weight = scratch.w;
     }
     result.w = weight;
@@ -150,7 +157,8 @@ class Weighting {
   const T* source_values(const TileRange& tile, int64_t index, Scratch& scratch) const {
     if (!scratch.source_is_prepared) source_.prepare(tile, scratch.work, scratch.source);
     scratch.source_is_prepared = true;
-    return source_.evaluate(tile, index, scratch.work, scratch.source, 1);
+    return source_.evaluate(tile, index, scratch.work, scratch.source, 1)
+        .in_memory(scratch.weight, tile.count);
   }
 
   // Adds the mask and weight of `count` elements, each standing for `repeats`.
