@@ -13,7 +13,8 @@ for needed in ("skimage", "matplotlib", "tqdm"):
 
 from PIL import Image  # noqa: E402
 
-from fusedloss.demo import data, measure, report, stereo  # noqa: E402
+import fusedloss as fl  # noqa: E402
+from fusedloss.demo import contact_sheet, data, measure, report, stereo  # noqa: E402
 from fusedloss.demo.__main__ import main  # noqa: E402
 
 
@@ -97,10 +98,40 @@ def test_a_short_run(tmp_path, capsys):
     assert len(times) == 3 and all(float(time) > 0 for time in times)
     memory = [float(peak) for peak in figures["peak extra memory, MB"]]
     assert memory[0] <= min(memory[1:])
-    for name in ("left", "disparity", "prediction", "error", "curves"):
+    for name in ("left", "disparity", "prediction", "error", "curves", "expressions"):
         path = tmp_path / f"{name}.png"
         assert path.stat().st_size < 300_000
         assert np.asarray(Image.open(path).convert("L")).std() > 10, f"{name}.png is blank"
+
+
+TERMS = ("red", "fl.target > ", "fl.target.isfinite()", "fl.input.var() > ", "fl.image(photo)")
+TERMS += ("fl.center(", "fl.box(", "fl.boxes(found)", "fl.disk(", "fl.disks(wheels)")
+TERMS += ("fl.keypoints(lamps", "fl.lengths(lengths)")
+SOURCES = ("fl.edges(photo)", 'operator="sobel")', "fl.activation(features)", "fl.normalized(")
+SOURCES += ("fl.boundary(near, radius=3)",)
+
+
+@pytest.mark.parametrize(
+    ("shown", "starts", "operators"),
+    [(contact_sheet.regions, TERMS, "&|~"), (contact_sheet.sources, SOURCES, "+-*/")],
+    ids=("regions", "sources"),
+)
+def test_the_sheet_shows_every_expression(shown, starts, operators, pair):
+    titles = [term.title for term in shown(pair)]
+    assert len({*titles}) == len(titles)
+    for start, title in zip(starts, titles, strict=False):
+        assert start in title, title
+    assert all(operator in "".join(titles[len(starts) :]) for operator in operators)
+    assert not any("tensor(" in title for title in titles)
+
+
+def test_every_tile_of_the_sheet_shows_something(pair):
+    for term in contact_sheet.regions(pair):
+        share = fl.region_mask(term.expression, term.input, term.target).double().mean()
+        assert 0.01 < share < 0.95, term.title
+    for term in contact_sheet.sources(pair):
+        weights = fl.weight_map(term.expression, term.input, term.target)
+        assert weights.isfinite().all() and weights.std() > 0.01, term.title
 
 
 # (arguments, what the one line says)

@@ -15,7 +15,7 @@ import pytest
 
 import fusedloss as fl
 from fusedloss import _program, autograd, functional
-from tests import families
+from tests import families, test_examples
 from tests.test_docs import DEFAULT_NORMALIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,7 +163,48 @@ def test_common_arguments_of_overlap_losses_are_all_named():
     assert {code(row[0])[0] for row in rows} == OF_OVERLAP | {"target", "weight"}
 
 
+EXPRESSIONS = {
+    "Masks and regions": ("| expression | takes part where |\n", "Region"),
+    "Weights": ("| expression | weight of a position | applies to |\n", "WeightSource"),
+}
+
+
+@pytest.mark.parametrize("section", EXPRESSIONS)
+def test_the_tables_of_expressions_are_complete(section):
+    header, kind = EXPRESSIONS[section]
+    cells = [text for row in table(section, header) for text in code(row[0])]
+    functions = {name: getattr(fl, name) for name in fl.__all__ if name in vars(fl)}
+    makers = {
+        name: [f"{p.name}={p.default}" for p in inspect.signature(value).parameters.values()]
+        for name, value in functions.items()
+        if inspect.isfunction(value) and value.__annotations__.get("return") is getattr(fl, kind)
+    }
+    others = {"target", "input", "image"} if kind == "Region" else set()
+    assert {*re.findall(r"\bfl\.(\w+)", " ".join(cells))} == {*makers} | others
+    for name in ("center", "boundary"):
+        if name in makers:
+            assert f"fl.{name}({', '.join(makers[name])})" in cells
+
+
+EXAMPLES = table("Examples", "| wanted | call | test |\n")
+
+
+@pytest.mark.parametrize("row", EXAMPLES, ids=[code(row[-1])[0] for row in EXAMPLES])
+def test_every_example_is_what_its_test_calls(row):
+    *_, test = code(row[-1])
+    assert test in {example.__name__ for example in test_examples.EXAMPLES}
+    source = inspect.getsource(getattr(test_examples, test))
+    for text in code(row[0]) + code(row[1]):
+        assert f"{text}\n" in source
+
+
 def test_limits_of_the_kernels():
-    limits = _program.MAX_INSTRUCTIONS, _program.MAX_DEPTH, _program.MAX_TENSORS
-    assert "{} instructions, {} stack slots or {} tensors".format(*limits) in TEXT
-    assert f"more than {autograd._MAX_DIMS} dims" in TEXT
+    text = " ".join(TEXT.split())
+    for limit in (
+        f"{_program.MAX_INSTRUCTIONS} instructions and {_program.MAX_DEPTH} stack slots",
+        f"{_program.MAX_TENSORS} masks and weights, {_program.MAX_IMAGES} images",
+        f"{_program.MAX_TABLES} tensors of coordinates or lengths",
+        f"{_program.MAX_CONSTANTS} numbers, and normalise {_program.MAX_RANGES} sources",
+        f"more than {autograd._MAX_DIMS} dims",
+    ):
+        assert limit in text

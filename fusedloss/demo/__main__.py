@@ -9,7 +9,7 @@ SMALLEST, LARGEST = 32, 500  # squares that the networks take and that the scene
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command line and runs the job."""
+    """Reads the command line, runs the job and draws the sheet of expressions."""
     parser = argparse.ArgumentParser("python -m fusedloss.demo", description=__doc__)
     parser.add_argument("--steps", type=int, default=160, help="training steps (default 160)")
     parser.add_argument(
@@ -25,12 +25,13 @@ def main(arguments: list[str] | None = None) -> None:
     if problem:
         parser.exit(2, f"{parser.prog}: {problem}\n")
     try:
-        from fusedloss.demo import stereo
+        from fusedloss.demo import contact_sheet, data, stereo
     except ModuleNotFoundError as error:
         if error.name not in ("skimage", "PIL", "matplotlib", "tqdm", "numpy"):
             raise
         parser.exit(2, f"{parser.prog}: {error.name} is missing: pip install 'fusedloss[demo]'\n")
     print(stereo.run(options.out, options.steps, options.device, options.crop))
+    contact_sheet.draw(options.out / "expressions.png", data.motorcycle().to(options.device))
     print(f"pictures: {options.out}/")
 
 
