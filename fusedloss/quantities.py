@@ -226,6 +226,9 @@ class Input(Proxy):
         """
         return Variance(plain_number("correction", correction, 0.0, low_inclusive=True))
 
+    def __getattr__(self, name):
+        raise AttributeError(f"fl.input has no {name!r}: it takes .var(), compared with a number")
+
     def text(self):
         return "fl.input"
 
@@ -301,6 +304,11 @@ class Image(Proxy):
     def mean(self) -> ImageMean:
         """The mean over the channels, in float32 (float64 for a float64 image)."""
         return ImageMean(self.tensor)
+
+    def __getattr__(self, name):
+        raise AttributeError(
+            f"fl.image(tensor) has no {name!r}: it takes .mean(), compared with a number"
+        )
 
     def text(self):
         return f"fl.image({tensor_text(self.tensor)})"
