@@ -8,8 +8,13 @@ from torch import Tensor
 
 
 class Expression:
-    """A node of a tree; a leaf holds at most one tensor."""
+    """A node of a tree; a leaf holds at most one tensor.
 
+    Of its program, `size` counts the instructions, `depth` the stack slots that they need.
+    """
+
+    size = 1
+    depth = 1
     yields_weight = False  # a region yields a mask, a weight source a weight
     precedence = 4  # of the printed form: 4 needs no parentheses anywhere
     __array_ufunc__ = None  # numpy must leave `array <operator> expression` to us
@@ -41,9 +46,9 @@ class Expression:
         it holds for all of them.)"""
 
     def emit(self, assembler) -> None:
-        """Appends the instructions to a program (`_program.py`); a term without an opcode has no
-        kernel, and the call that it is in is computed by the reference."""
-        assembler.ok = False
+        """Appends the instructions to a program (`_program.py`). Where a term has none for these
+        operands it clears `assembler.ok`, and the reference computes the call."""
+        raise NotImplementedError
 
     def text(self) -> str:
         raise NotImplementedError
@@ -60,6 +65,21 @@ class Pair(Expression):
     def __init__(self, left: Expression, right: Expression):
         self.left = left
         self.right = right
+        self.size = left.size + right.size + 1
+        if left.depth == right.depth:
+            self.depth = left.depth + 1
+        else:
+            self.depth = max(left.depth, right.depth)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether the right operand is computed first: the deeper one is (Sethi-Ullman)."""
+        return self.left.depth < self.right.depth
+
+    def emit_operands(self, assembler) -> None:
+        first, second = (self.right, self.left) if self.swaps else (self.left, self.right)
+        first.emit(assembler)
+        second.emit(assembler)
 
     @property
     def tensors(self):

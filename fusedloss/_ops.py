@@ -44,6 +44,8 @@ def build_info() -> dict:
 
 # Devices with kernels; "meta" runs the fakes below.
 KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
+# Those of them whose kernels run every term; the others know tensors and target comparisons.
+PROGRAM_DEVICES = ()
 
 
 def sums_length(input: Tensor, reduction: str) -> int:
@@ -53,7 +55,7 @@ def sums_length(input: Tensor, reduction: str) -> int:
 
 
 @torch.library.register_fake("fusedloss::elementwise_forward")
-def _(call, numbers, input, target, others, region):
+def _(call, numbers, input, target, others, region, weight_source):
     _, reduction, _, *flags = call.split()
     dtype = torch.float32 if "float_result" in flags else input.dtype
     if reduction == "none":
@@ -66,7 +68,7 @@ def _(call, numbers, input, target, others, region):
 
 
 @torch.library.register_fake("fusedloss::elementwise_backward")
-def _(call, numbers, input, target, others, region, grad_output, sums):
+def _(call, numbers, input, target, others, region, weight_source, grad_output, sums):
     return torch.empty_like(input)
 
 

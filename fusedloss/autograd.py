@@ -14,13 +14,13 @@ change. A second backward (``retain_graph=True``) runs the forward pass again, t
 import torch
 from torch import Tensor
 
-from . import _ops, _transforms, reference
+from . import _ops, _program, _transforms, reference
 from ._checks import broadcast_view
-from .regions import Program
+from .regions import TensorRegion
 from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
-_NO_REGION = Program((), (), ())
+_ONE_MASK = _program.Program((_program.TENSOR, 0, 0, 0))
 _WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient may be rescaled
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
@@ -35,7 +35,7 @@ class ElementwiseLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, input, arguments):
         call, numbers, target, others, code, rest, returns_sums = arguments
-        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
+        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
         ctx.call = call, numbers, code
         ctx.rest = rest
         ctx.gradient = gradient
@@ -55,13 +55,13 @@ class ElementwiseLoss(torch.autograd.Function):
             if gradient is None:  # given away before: once more, to the same bits
                 input, _, target, *others = ctx.saved_tensors
                 _, gradient, _ = _ops.elementwise_forward(
-                    call, numbers, input, target, others, code
+                    call, numbers, input, target, others, *code
                 )
             _ops.scale_gradient_(gradient, grad_output)
             return gradient, None
         input, sums, target, *others = ctx.saved_tensors
         gradient = _ops.elementwise_backward(
-            call, numbers, input, target, others, code, grad_output, sums
+            call, numbers, input, target, others, *code, grad_output, sums
         )
         return gradient, None
 
@@ -71,8 +71,9 @@ class CompiledElementwise(torch.autograd.Function):
     `grad_output` is left to the compiler, which fuses it with what comes next."""
 
     @staticmethod
-    def forward(ctx, input, call, numbers, code, target, *others):
-        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
+    def forward(ctx, input, call, numbers, region, source, target, *others):
+        code = region, source
+        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
         ctx.call = call, numbers, code
         ctx.others = len(others)
         if _holds_gradient(call):
@@ -91,9 +92,9 @@ class CompiledElementwise(torch.autograd.Function):
         else:
             input, sums, target, *others = ctx.saved_tensors
             gradient = _ops.elementwise_backward(
-                call, numbers, input, target, others, code, grad_output, sums
+                call, numbers, input, target, others, *code, grad_output, sums
             )
-        return (gradient, None, None, None, None) + (None,) * ctx.others
+        return (gradient, None, None, None, None, None) + (None,) * ctx.others
 
 
 _apply_eagerly = _transforms.apply_without_transforms(ElementwiseLoss)
@@ -114,7 +115,7 @@ def elementwise(
         if reduction != "none" and input.dtype in _WIDE:
             call += " gradient"
         if torch.compiler.is_compiling():
-            loss, sums = CompiledElementwise.apply(input, call, numbers, code, target, *others)
+            loss, sums = CompiledElementwise.apply(input, call, numbers, *code, target, *others)
         else:
             result = _apply_eagerly(
                 input, (call, numbers, target, others, code, rest, return_stats)
@@ -123,27 +124,29 @@ def elementwise(
                 return result
             loss, sums = result
     else:
-        loss, _, sums = _ops.elementwise_forward(call, numbers, input, target, others, code)
+        loss, _, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
     if not return_stats:
         return loss
-    dtype = reference.compute_dtype(input, target, weight, pos_weight, *reference.factors(region))
+    factors = *reference.factors(weight), *reference.factors(region)
+    dtype = reference.compute_dtype(input, target, pos_weight, *factors)
     return loss, _stats(sums, dtype, reduction)
 
 
 def _op_arguments(
     input, target, name, options, weight, pos_weight, region, reduction, normalizer
 ) -> tuple[str, tuple, list, tuple] | None:
-    """What csrc/core/elementwise_problem.h reads: (call, numbers, others, region's code).
+    """What csrc/core/elementwise_problem.h reads: (call, numbers, others, (region, source)), the
+    last the two programs' code.
 
     None where no kernel can serve the call.
     """
-    program = _NO_REGION if region is None else region.compile(target.dtype)
-    if program is None or (weight is not None and not isinstance(weight, Tensor)):
-        return None  # weight sources have no kernel yet
-    if not _has_kernel(input, target, weight, pos_weight, *program.tensors):
+    source = None
+    if weight is not None and not isinstance(weight, Tensor):
+        source, weight = weight, None
+    program = _compiled(region, source, input, target)
+    if program is None or not _has_kernel(input, target, weight, pos_weight, *program.tensors):
         return None
-    code, constants, masks = program
-    numbers = constants + options
+    numbers = program.constants + options
     others = []
     divisor = None
     if normalizer is None:
@@ -168,13 +171,26 @@ def _op_arguments(
             return None
         call += " normalizer"
         others.append(_on_device(divisor, input))
-    if masks:
-        ndim = input.ndim
-        for mask in masks:
-            others.append(_viewed(mask, ndim, input))
+    for tensor in program.tensors:
+        others.append(_viewed(tensor, input.ndim, input))
+    for tensor in (*program.images, *program.tables):
+        others.append(tensor.detach() if tensor.requires_grad else tensor)
     if input.dtype not in _WIDE and reference.result_dtype(input) is torch.float32:
         call += " float_result"
-    return call, numbers, others, code
+    return call, numbers, others, (program.region, program.source)
+
+
+def _compiled(region, source, input: Tensor, target: Tensor) -> _program.Program | None:
+    """The programs of a mask and a weight source, or None where this device has no kernel."""
+    if source is None:
+        if region is None:
+            return _program.NOTHING
+        if type(region) is TensorRegion:
+            return _ONE_MASK._replace(tensors=(region.tensor,))
+    program = _program.compile(region, source, input, target)
+    if program is None or program.is_basic or input.device.type in _ops.PROGRAM_DEVICES:
+        return program
+    return None
 
 
 def _holds_gradient(call: str) -> bool:

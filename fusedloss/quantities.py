@@ -12,11 +12,12 @@ NaN takes no part under any comparison.)
 
 import numbers
 
+import torch
 from torch import Tensor
 
 from . import _comparison
 from ._expression import tensor_text
-from ._program import TARGET_COMPARE, TARGET_ISFINITE
+from ._program import IMAGE_MEAN, TARGET_COMPARE, TARGET_ISFINITE, VARIANCE
 from ._region_checks import (
     IMAGE_MIN_DIMS,
     check_channels,
@@ -86,6 +87,12 @@ class Comparison(Region):
     def quantity(self) -> str:
         raise NotImplementedError
 
+    def lowered(self, values: Tensor) -> tuple[int, float]:
+        """(operator's index, constant) beside float32 numbers; float64 ones of float64 `values`."""
+        dtype = values.dtype if values.dtype is torch.float64 else torch.float32
+        operator, _, constant = _comparison.lower(self.operator, self.value, dtype)
+        return operator, constant
+
     def text(self):
         return f"{self.quantity()} {self.operator} {self.value!r}"
 
@@ -97,7 +104,7 @@ class TargetCompare(Comparison):
     """``fl.target <operator> value``, exactly as torch compares the target with that number."""
 
     def emit(self, assembler):
-        lowered = _comparison.lower(self.operator, self.value, assembler.target_dtype)
+        lowered = _comparison.lower(self.operator, self.value, assembler.target.dtype)
         if lowered is None:
             assembler.ok = False
             return
@@ -163,6 +170,11 @@ class VarianceCompare(Comparison):
 
     def check(self, input, target):
         check_channels("fl.input.var()", input)
+
+    def emit(self, assembler):
+        operator, constant = self.lowered(assembler.input)
+        correction = _comparison.as_float(self.correction)
+        assembler.instruction(VARIANCE, operator, 0, assembler.constant(constant, correction))
 
     def quantity(self):
         return _variance_text(self.correction)
@@ -241,6 +253,11 @@ class ImageMeanCompare(Comparison):
 
     def check(self, input, target):
         check_image("image", self.tensor, input)
+
+    def emit(self, assembler):
+        operator, constant = self.lowered(self.tensor)
+        image = assembler.image(self.tensor)
+        assembler.instruction(IMAGE_MEAN, operator, image, assembler.constant(constant))
 
     def quantity(self):
         return f"fl.image({tensor_text(self.tensor)}).mean()"

@@ -10,50 +10,22 @@ other terms are in `quantities.py` (comparisons of target, input and images) and
     tensor(bool, (8, 1, 4, 4)) & ~(fl.target == 0)
 
 To add a term: subclass `Region`, give it `tensors`/`rebind` if it holds any, `check` and `text`,
-its meaning to the reference, and, once a kernel knows its opcode, `emit`.
+its meaning to the reference, and `emit` with an opcode of its own.
 Everything here is traced by Dynamo when a region is built inside ``torch.compile``: keep to plain
 classes and plain control flow (`_dynamo.py` has what Dynamo cannot do by itself).
 """
 
-import torch
 from torch import Tensor
 
 from ._checks import check_mask, check_positional
 from ._expression import Expression, Pair, closed, tensor_text
-from ._program import (
-    AND,
-    MAX_DEPTH,
-    MAX_INSTRUCTIONS,
-    MAX_TENSORS,
-    NOT,
-    OR,
-    TENSOR,
-    Assembler,
-    Program,
-)
-
-_TENSOR_CODE = (TENSOR, 0, 0, 0)
+from ._program import AND, NOT, OR, TENSOR
 
 
 class Region(Expression):
-    """A rule that says which elements take part. Combine with ``&``, ``|``, ``~`` and tensors.
+    """A rule that says which elements take part. Combine with ``&``, ``|``, ``~`` and tensors."""
 
-    `size` counts the instructions, `depth` the stack slots that they need.
-    """
-
-    size = 1
-    depth = 1
     # precedence of the printed form: 0 comparison, 1 |, 2 &, 3 ~, 4 closed
-
-    def compile(self, target_dtype: torch.dtype) -> Program | None:
-        """The program for targets of this dtype, or None where the kernels cannot run it."""
-        if self.size > MAX_INSTRUCTIONS or self.depth > MAX_DEPTH:
-            return None
-        assembler = Assembler(target_dtype)
-        self.emit(assembler)
-        if not assembler.ok or len(assembler.tensors) > MAX_TENSORS:
-            return None
-        return Program(tuple(assembler.code), tuple(assembler.constants), tuple(assembler.tensors))
 
     def __and__(self, other):
         return And(self, _operand(other))
@@ -118,9 +90,6 @@ class TensorRegion(Region):
     def check_positional(self, input):
         check_positional("mask", self.tensor, input)
 
-    def compile(self, target_dtype):
-        return Program(_TENSOR_CODE, (), (self.tensor,))
-
     def emit(self, assembler):
         assembler.instruction(TENSOR, assembler.tensor(self.tensor))
 
@@ -164,25 +133,12 @@ class Not(Region):
 
 
 class _Binary(Pair, Region):
-    """Two operands; the deeper is computed first (Sethi-Ullman), as both kinds are commutative."""
+    """Two operands; either may be computed first, as both kinds are commutative."""
 
     opcode = -1
 
-    def __init__(self, left: Region, right: Region):
-        super().__init__(left, right)
-        self.size = left.size + right.size + 1
-        if left.depth == right.depth:
-            self.depth = left.depth + 1
-        else:
-            self.depth = max(left.depth, right.depth)
-
     def emit(self, assembler):
-        if self.left.depth >= self.right.depth:
-            self.left.emit(assembler)
-            self.right.emit(assembler)
-        else:
-            self.right.emit(assembler)
-            self.left.emit(assembler)
+        self.emit_operands(assembler)
         assembler.instruction(self.opcode)
 
 

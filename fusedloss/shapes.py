@@ -11,7 +11,9 @@ rounded. Coordinates in a tensor stay on their device and get no gradient.
 
 from torch import Tensor
 
+from ._comparison import as_float
 from ._expression import tensor_text
+from ._program import BOX, BOXES, CENTER, DISK, DISKS, KEYPOINTS, LENGTHS, MAX_SPATIAL
 from ._region_checks import (
     check_class_sequences,
     check_coordinates,
@@ -29,6 +31,7 @@ class _TensorTerm(Region):
     """A region that one tensor describes."""
 
     name = ""
+    opcode = -1
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
@@ -40,6 +43,9 @@ class _TensorTerm(Region):
     def rebind(self, tensors):
         return type(self)(tensors[0])
 
+    def emit(self, assembler):
+        assembler.instruction(self.opcode, assembler.table(self.tensor))
+
     def text(self):
         return f"{self.name}({tensor_text(self.tensor)})"
 
@@ -48,6 +54,7 @@ class _NumberTerm(Region):
     """A region that a few numbers describe; `per_dim` of them, + `extra`, per spatial dim."""
 
     name = ""
+    opcode = -1
     per_dim, extra = 1, 0
 
     def __init__(self, numbers: tuple[float, ...]):
@@ -55,6 +62,10 @@ class _NumberTerm(Region):
 
     def check(self, input, target):
         check_spatial(self.name, input, (len(self.numbers) - self.extra) // self.per_dim)
+
+    def emit(self, assembler):
+        numbers = assembler.constant(*(as_float(number) for number in self.numbers))
+        assembler.instruction(self.opcode, 0, 0, numbers)
 
     def text(self):
         return f"{self.name}({', '.join(repr(number) for number in self.numbers)})"
@@ -69,6 +80,10 @@ class Center(Region):
     def check(self, input, target):
         check_spatial("fl.center", input)
 
+    def emit(self, assembler):
+        assembler.reserve(2 * MAX_SPATIAL)  # the bounds
+        assembler.instruction(CENTER, 0, 0, assembler.constant(float(self.fraction)))
+
     def text(self):
         return f"fl.center({self.fraction!r})"
 
@@ -77,6 +92,7 @@ class Box(_NumberTerm):
     """`numbers`: the lower corner, then the upper."""
 
     name = "fl.box"
+    opcode = BOX
     per_dim = 2
 
 
@@ -84,6 +100,7 @@ class Disk(_NumberTerm):
     """`numbers`: the centre, then the radius."""
 
     name = "fl.disk"
+    opcode = DISK
     extra = 1
 
 
@@ -91,6 +108,7 @@ class Boxes(_TensorTerm):
     """`tensor`: rows as of `Box`, (K, ...) or (N, K, ...)."""
 
     name = "fl.boxes"
+    opcode = BOXES
 
     def check(self, input, target):
         check_points(self.name, self.tensor, input, 2, 0)
@@ -100,6 +118,7 @@ class Disks(_TensorTerm):
     """`tensor`: rows as of `Disk`, (K, ...) or (N, K, ...)."""
 
     name = "fl.disks"
+    opcode = DISKS
 
     def check(self, input, target):
         check_points(self.name, self.tensor, input, 1, 1)
@@ -109,6 +128,7 @@ class Keypoints(_TensorTerm):
     """Disks of one radius; `tensor`: their centres."""
 
     name = "fl.keypoints"
+    opcode = KEYPOINTS
 
     def __init__(self, tensor: Tensor, radius: float):
         super().__init__(tensor)
@@ -116,6 +136,10 @@ class Keypoints(_TensorTerm):
 
     def rebind(self, tensors):
         return Keypoints(tensors[0], self.radius)
+
+    def emit(self, assembler):
+        radius = assembler.constant(as_float(self.radius))
+        assembler.instruction(KEYPOINTS, assembler.table(self.tensor), 0, radius)
 
     def check(self, input, target):
         check_points(self.name, self.tensor, input, 1, 0)
@@ -128,6 +152,7 @@ class Lengths(_TensorTerm):
     """`tensor`: how many elements of each sequence, (N,)."""
 
     name = "fl.lengths"
+    opcode = LENGTHS
 
     def check(self, input, target):
         check_lengths(self.tensor, input)

@@ -21,7 +21,22 @@ Everything here is traced by Dynamo, as regions are: keep to plain classes and c
 from torch import Tensor
 
 from ._checks import check_positional, check_weight
+from ._comparison import as_float
 from ._expression import Expression, Pair, tensor_text
+from ._program import (
+    ACTIVATION,
+    ADD,
+    AND,
+    BOUNDARY,
+    DIVIDE,
+    EDGES_FORWARD,
+    EDGES_SOBEL,
+    MAX_RADIUS,
+    NOT,
+    NUMBER,
+    SUBTRACT,
+    WEIGHT,
+)
 from ._region_checks import (
     IMAGE_MIN_DIMS,
     check_edge_operator,
@@ -40,7 +55,7 @@ from .regions import Region, as_region
 class WeightSource(Expression):
     """A rule that says how much each position counts. Combine with numbers, tensors and sources.
 
-    A subclass is a leaf: it has a `check`, a `text`, and a meaning in the reference.
+    A subclass is a leaf: it has a `check`, a `text`, an `emit`, and a meaning in the reference.
     """
 
     yields_weight = True
@@ -124,6 +139,9 @@ class TensorWeight(WeightSource):
     def check_positional(self, input):
         check_positional("weight_map", self.tensor, input)
 
+    def emit(self, assembler):
+        assembler.instruction(WEIGHT, assembler.tensor(self.tensor))
+
     def text(self):
         return tensor_text(self.tensor)
 
@@ -134,19 +152,29 @@ class Number(WeightSource):
     def __init__(self, value: float):
         self.value = value
 
+    def emit(self, assembler):
+        assembler.instruction(NUMBER, 0, 0, assembler.constant(as_float(self.value)))
+
     def text(self):
         return repr(self.value)
 
 
 class _Operator(Pair, WeightSource):
+    opcode = -1
+
     @property
     def leaves(self):
         return self.left.leaves + self.right.leaves
+
+    def emit(self, assembler):
+        self.emit_operands(assembler)
+        assembler.instruction(self.opcode)
 
 
 class Sum(_Operator):
     """left + right."""
 
+    opcode = ADD
     symbol = "+"
     precedence = 1
 
@@ -157,10 +185,15 @@ class Difference(_Operator):
     symbol = "-"
     precedence = 1
 
+    def emit(self, assembler):
+        self.emit_operands(assembler)
+        assembler.instruction(SUBTRACT, int(self.swaps))
+
 
 class Product(_Operator):
     """left * right; 0 where either operand is 0, whatever the other holds."""
 
+    opcode = AND
     symbol = "*"
     precedence = 2
 
@@ -168,6 +201,7 @@ class Product(_Operator):
 class Quotient(_Operator):
     """left / right, where right is a `Number` that is not 0."""
 
+    opcode = DIVIDE  # the right operand is never the deeper one
     symbol = "/"
     precedence = 2
 
@@ -178,6 +212,8 @@ _TORCH_OPERATORS |= {"rsub": Difference, "__rsub__": Difference}  # with the ope
 
 class Edges(WeightSource):
     """How much an image changes at each position, normalised."""
+
+    size = 2
 
     def __init__(self, tensor: Tensor, operator: str):
         self.tensor = tensor
@@ -193,6 +229,12 @@ class Edges(WeightSource):
     def check(self, input, target):
         check_image("fl.edges: image", self.tensor, input)
 
+    def emit(self, assembler):
+        begin = assembler.position
+        opcode = EDGES_SOBEL if self.operator == "sobel" else EDGES_FORWARD
+        assembler.instruction(opcode, assembler.image(self.tensor))
+        assembler.normalize(begin)
+
     def text(self):
         operator = "" if self.operator == "forward" else f', operator="{self.operator}"'
         return f"fl.edges({tensor_text(self.tensor)}{operator})"
@@ -200,6 +242,8 @@ class Edges(WeightSource):
 
 class Activation(WeightSource):
     """How active features are at each position, normalised."""
+
+    size = 2
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
@@ -214,6 +258,11 @@ class Activation(WeightSource):
     def check(self, input, target):
         check_features("fl.activation: features", self.tensor, input)
 
+    def emit(self, assembler):
+        begin = assembler.position
+        assembler.instruction(ACTIVATION, assembler.image(self.tensor))
+        assembler.normalize(begin)
+
     def text(self):
         return f"fl.activation({tensor_text(self.tensor)})"
 
@@ -223,6 +272,8 @@ class Normalized(WeightSource):
 
     def __init__(self, region: Region):
         self.region = region
+        self.size = region.size + 3
+        self.depth = region.depth
 
     @property
     def tensors(self):
@@ -236,6 +287,13 @@ class Normalized(WeightSource):
 
     def check_positional(self, input):
         self.region.check_positional(input)
+
+    def emit(self, assembler):
+        begin = assembler.position
+        self.region.emit(assembler)
+        assembler.instruction(NOT)  # twice: 1 where a floating mask is not 0
+        assembler.instruction(NOT)
+        assembler.normalize(begin)
 
     def text(self):
         return f"fl.normalized({self.region.text()})"
@@ -265,6 +323,14 @@ class Boundary(WeightSource):
             check_labels("fl.boundary: labels", self.tensor, input)
         else:
             check_target_labels("fl.boundary()", target)
+
+    def emit(self, assembler):
+        labels = self.tensor if self.own else assembler.target
+        if labels.ndim < assembler.input.ndim:
+            labels = labels.unsqueeze(1)
+        weights = assembler.constant(as_float(self.inside), as_float(self.outside))
+        radius = min(self.radius, MAX_RADIUS)
+        assembler.instruction(BOUNDARY, assembler.image(labels), radius, weights)
 
     def text(self):
         words = [tensor_text(self.tensor)] if self.own else []

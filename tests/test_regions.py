@@ -31,11 +31,17 @@ INTEGER = tuple(_comparison._INTEGERS)
 MASK = torch.tensor([[[True, False], [False, True]]])  # (1, 2, 2)
 
 
+def program_of(region, dtype):
+    """The program for a target of this dtype."""
+    operand = torch.empty(0, dtype=dtype)
+    return _program.compile(region, None, operand, operand)
+
+
 def run(program, target):
     """The value of a program at every element, and the deepest the stack has been."""
     stack, deepest = [], 0
-    for start in range(0, len(program.code), 4):
-        opcode, a, b, c = program.code[start : start + 4]
+    for start in range(0, len(program.region), 4):
+        opcode, a, b, c = program.region[start : start + 4]
         if opcode == _program.TENSOR:
             mask = broadcast_view(program.tensors[a], target.ndim)
             stack.append((mask if mask.is_floating_point() else mask != 0).double())
@@ -139,20 +145,20 @@ def test_tensors_and_rebind():
 
 def test_plain_tensor_program():
     region = regions.as_region(MASK)
-    program = region.compile(torch.float32)
-    assert program == ((_program.TENSOR, 0, 0, 0), (), (MASK,))
+    program = program_of(region, torch.float32)
+    assert program == _program.Program((_program.TENSOR, 0, 0, 0), tensors=(MASK,))
     assert regions.as_region(None) is None
     assert regions.as_region(region) is region
 
 
 def test_program_of_an_expression():
-    program = (~(fl.target > 0.1) & MASK & MASK.float()).compile(torch.float16)
+    program = program_of(~(fl.target > 0.1) & MASK & MASK.float(), torch.float16)
     rounded = torch.tensor(0.1, dtype=torch.float16).item()
     assert program.constants == (rounded,)
     names = ("TARGET_COMPARE", "NOT", "TENSOR", "AND", "TENSOR", "AND")
-    assert program.code[::4] == tuple(getattr(_program, name) for name in names)
-    assert (program.code[9], program.code[17]) == (0, 1)  # indices of the tensors
-    assert ((fl.target > 3) & ~MASK).compile(torch.uint8).code[:4] == (
+    assert program.region[::4] == tuple(getattr(_program, name) for name in names)
+    assert (program.region[9], program.region[17]) == (0, 1)  # indices of the tensors
+    assert program_of((fl.target > 3) & ~MASK, torch.uint8).region[:4] == (
         _program.TARGET_COMPARE,
         0,
         _comparison.INT64,
@@ -161,7 +167,7 @@ def test_program_of_an_expression():
 
 
 def test_a_tensor_used_twice_is_passed_once():
-    program = ((MASK & (fl.target > 0)) | (MASK & (fl.target < -1))).compile(torch.float32)
+    program = program_of((MASK & (fl.target > 0)) | (MASK & (fl.target < -1)), torch.float32)
     assert len(program.tensors) == 1
     assert program.tensors[0] is MASK
 
@@ -171,7 +177,7 @@ def test_deeper_operand_first():
     region = fl.target > 0
     for value in range(10):
         region = (fl.target > value) & region
-    program = region.compile(torch.float32)
+    program = program_of(region, torch.float32)
     assert run(program, torch.zeros(1))[1] == 2
 
 
@@ -201,10 +207,10 @@ def chained(terms, term=lambda i: fl.target > i):
     ids=lambda value: "" if isinstance(value, bool) else f"{value.size} instructions",
 )
 def test_limits(region, fits):
-    program = region.compile(torch.float32)
+    program = program_of(region, torch.float32)
     assert (program is not None) == fits
     if fits:
-        assert len(program.code) == 4 * region.size <= 4 * _program.MAX_INSTRUCTIONS
+        assert len(program.region) == 4 * region.size <= 4 * _program.MAX_INSTRUCTIONS
         assert run(program, torch.zeros(1, 2, 2))[1] == region.depth <= _program.MAX_DEPTH
 
 
@@ -221,7 +227,7 @@ def test_random_expressions_against_the_reference():
     compiled = 0
     for _ in range(300):
         region = random_region(rng, tensors, rng.randrange(1, 16))
-        program = region.compile(target.dtype)
+        program = program_of(region, target.dtype)
         if program is None:
             assert region.size > 32 or region.depth > 6
             continue
@@ -269,7 +275,7 @@ def test_comparison_equals_torch(dtype):
         for symbol, compare in OPERATORS.items():
             region = compare(fl.target, value)
             reference = region_value(region, target, target, torch.float32)
-            program = region.compile(dtype)
+            program = program_of(region, dtype)
             if program is not None:
                 assert torch.equal(run(program, target)[0] != 0, reference), (symbol, value)
             try:
@@ -290,7 +296,7 @@ def test_numbers_that_torch_cannot_hold(dtype, value):
         region = compare(fl.target, value)
         expected = [compare(element, value) for element in target.tolist()]
         assert region_value(region, target, target, torch.float32).tolist() == expected
-        assert (run(region.compile(dtype), target)[0] != 0).tolist() == expected
+        assert (run(program_of(region, dtype), target)[0] != 0).tolist() == expected
 
 
 def test_wide_unsigned_order():
@@ -300,25 +306,25 @@ def test_wide_unsigned_order():
         True,
         True,
     ]
-    assert (fl.target >= 2**63).compile(torch.uint64) is None  # no 64-bit unsigned domain
+    assert program_of(fl.target >= 2**63, torch.uint64) is None  # no 64-bit unsigned domain
 
 
 def test_default_dtype_decides_integers_against_floats():
     region = fl.target >= 16777217.0
     try:
         torch.set_default_dtype(torch.float64)
-        assert region.compile(torch.int32).code[2] == _comparison.FLOAT64
+        assert program_of(region, torch.int32).region[2] == _comparison.FLOAT64
         torch.set_default_dtype(torch.bfloat16)
-        assert region.compile(torch.int32) is None
+        assert program_of(region, torch.int32) is None
     finally:
         torch.set_default_dtype(torch.float32)
-    assert region.compile(torch.int32).code[2] == _comparison.FLOAT32
+    assert program_of(region, torch.int32).region[2] == _comparison.FLOAT32
 
 
 def test_nan_satisfies_only_not_equal():
     target = torch.tensor([math.nan])
     for symbol, compare in OPERATORS.items():
-        selected = run(compare(fl.target, 1).compile(torch.float32), target)[0].item()
+        selected = run(program_of(compare(fl.target, 1), torch.float32), target)[0].item()
         assert selected == (symbol == "!=")
 
 
@@ -361,8 +367,9 @@ def test_wrong_usage(use, fragments):
 def test_regions_are_built_inside_compiled_functions():
     def program(target, mask):
         region = (mask & (fl.target > 0.1)) | (fl.target.isfinite() & (fl.target <= -1) & ~mask)
-        code, constants, tensors = region.compile(target.dtype)
-        return target * constants[0] + code[4], tensors[0], regions.as_region(mask).tensors[0]
+        program = _program.compile(region, None, target, target)
+        value = target * program.constants[0] + program.region[4]
+        return value, program.tensors[0], regions.as_region(mask).tensors[0]
 
     target, mask = torch.randn(2, 3), torch.tensor([True, False, True])
     expected = program(target, mask)

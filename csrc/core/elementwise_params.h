@@ -15,7 +15,8 @@ namespace fusedloss {
 struct ElementwiseParams {
   Extents extents;
   Operand input, target, weight, pos_weight;
-  Program region;
+  Program region, weight_source;
+  Bindings bindings;  // what the two programs read
 
   Operand grad_output;  // backward only: 0-d (all strides 0), or the loss's shape for kNone
   Operand grad_input;   // present when the gradient is asked for
@@ -38,8 +39,8 @@ inline bool computes_in_double(const ElementwiseParams& params) {
   };
   bool result = is_double(params.input) || is_double(params.target) || is_double(params.weight) ||
                 is_double(params.pos_weight);
-  for (int i = 0; i < params.region.tensors; ++i) {
-    result = result || is_double(params.region.tensor[i]);
+  for (int i = 0; i < params.bindings.tensors; ++i) {
+    result = result || is_double(params.bindings.tensor[i]);
   }
   return result;
 }

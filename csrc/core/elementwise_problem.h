@@ -11,8 +11,9 @@
 //     weight, pos_weight, normalizer       these tensors are there
 //
 // The tensors beside input and target come as one list: weight, pos_weight, normalizer, as far as
-// they are there, then the region's. The numbers come as one list too: the region's constants, the
-// loss's options, and the normalizer where it is a given number.
+// they are there, then those of the region and the weight source (program_problem.h). The numbers
+// come as one list too: the programs' constants, the loss's options, and the normalizer where it is
+// a given number.
 #pragma once
 
 #include <sstream>
@@ -20,7 +21,7 @@
 #include <vector>
 
 #include "core/elementwise_params.h"
-#include "core/problem.h"
+#include "core/program_problem.h"
 
 namespace fusedloss {
 
@@ -67,51 +68,47 @@ inline ElementwiseCall parse_call(const std::string& line) {
   return call;
 }
 
-// The code of fusedloss/regions.py: four integers per instruction, see regions/program.h. Returns
-// how many of `numbers` it uses.
-inline size_t parse_region(const std::vector<int64_t>& code, const std::vector<double>& numbers,
-                           Program* program) {
-  if (code.size() > 4 * Program::kMaxLength) {
-    throw std::invalid_argument("fusedloss: this region is longer than a program may be");
-  }
-  size_t constants = 0;
-  program->length = static_cast<int>(code.size() / 4);
-  for (int i = 0; i < program->length; ++i) {
-    const int64_t* word = &code[4 * i];
-    Instruction& instruction = program->instruction[i];
-    instruction.opcode = static_cast<Opcode>(word[0]);
-    if (instruction.opcode == Opcode::kTensor) {
-      instruction.tensor = static_cast<int32_t>(word[1]);
-    } else if (instruction.opcode == Opcode::kTargetCompare) {
-      instruction.comparison = static_cast<Comparison>(word[1]);
-      instruction.domain = static_cast<CompareDomain>(word[2]);
-      if (instruction.domain == CompareDomain::kInt64) {
-        instruction.integer_constant = word[3];
-      } else {
-        instruction.constant = numbers.at(word[3]);
-        ++constants;
-      }
-    }
-  }
-  return constants;
-}
-
 // The tensors of a call; those that it does not have stay empty.
 struct ElementwiseTensors {
+  static constexpr int kMaxOthers =
+      3 + Bindings::kMaxTensors + Bindings::kMaxImages + Bindings::kMaxTables;
   TensorView input, target, grad_output, grad_input, loss;
   int count = 0;
-  TensorView others[Program::kMaxTensors + 3];  // weight, pos_weight, normalizer, the region's
+  TensorView others[kMaxOthers];  // weight, pos_weight, normalizer, the programs'
 };
+
+// The code of fusedloss/_program.py.
+struct ElementwisePrograms {
+  const std::vector<int64_t>& region;
+  const std::vector<int64_t>& weight_source;
+};
+
+// Gives the programs what they read; `first` is the first of their tensors.
+inline void bind(const ElementwiseTensors& tensors, const TensorView* first,
+                 ProblemBuilder* builder, ElementwiseParams* params) {
+  Bindings& bindings = params->bindings;
+  const TensorView* end = tensors.others + tensors.count;
+  bindings.tensors = static_cast<int>(end - first) - bindings.images - bindings.tables;
+  if (bindings.tensors < 0 || bindings.tensors > Bindings::kMaxTensors) {
+    throw std::invalid_argument("fusedloss: a program has another number of tensors than given");
+  }
+  for (int i = 0; i < bindings.tensors; ++i) builder->add(&bindings.tensor[i], *first++);
+  for (int i = 0; i < bindings.images; ++i) bindings.image[i] = view_of_image(*first++);
+  for (int i = 0; i < bindings.tables; ++i) bindings.table[i] = view_of_table(*first++);
+}
 
 // Fills `params` but for `sums`; returns the loss's options.
 inline const double* lay_out(const ElementwiseCall& call, const ElementwiseTensors& tensors,
-                             const std::vector<int64_t>& region_code,
+                             const ElementwisePrograms& programs,
                              const std::vector<double>& numbers, ElementwiseParams* params) {
   params->reduction = call.reduction;
   params->normalizer = call.normalizer;
   params->wants_sums = call.wants_sums;
-  Program& region = params->region;
-  const double* options = numbers.data() + parse_region(region_code, numbers, &region);
+  Program &region = params->region, &weight_source = params->weight_source;
+  ProgramParser parser(tensors.input, numbers, &params->bindings);
+  parser.parse(programs.region, &region);
+  parser.parse(programs.weight_source, &weight_source);
+  const double* options = numbers.data() + parser.finish(&region, &weight_source);
   if (call.normalizer == Normalizer::kGiven && !call.has_normalizer) {
     params->given_number = numbers.back();
   }
@@ -126,21 +123,18 @@ inline const double* lay_out(const ElementwiseCall& call, const ElementwiseTenso
   if (call.has_weight) builder.add(&params->weight, *other++);
   if (call.has_pos_weight) builder.add(&params->pos_weight, *other++);
   if (call.has_normalizer) builder.add(&params->given_normalizer, *other++);
-  region.tensors = static_cast<int>(tensors.others + tensors.count - other);
-  for (int i = 0; i < region.tensors; ++i) builder.add(&region.tensor[i], other[i]);
-  builder.build({.keep_samples = call.reduction == Reduction::kSampleMean,
-                 .keep_channels = call.normalizer == Normalizer::kPositions},
-                &params->extents);
+  bind(tensors, other, &builder, params);
 
-  for (int i = 0; i < region.length; ++i) {
-    if (region.instruction[i].opcode == Opcode::kTensor) {
-      const Operand& tensor = region.tensor[region.instruction[i].tensor];
-      region.is_positional = region.is_positional && !tensor.varies_over_channels;
-      region.is_binary = region.is_binary && !is_floating(tensor.dtype);
-    } else if (region.instruction[i].opcode <= Opcode::kTargetIsFinite) {
-      region.is_positional = false;
-    }
+  const int spatial = std::max(0, tensors.input.rank - 2);
+  ProblemBuilder::Needs needs = needs_of(region, spatial) | needs_of(weight_source, spatial);
+  needs.keep_samples = call.reduction == Reduction::kSampleMean;
+  needs.keep_channels = needs.keep_channels || call.normalizer == Normalizer::kPositions;
+  builder.build(needs, &params->extents);
+  if (needs.keep_places) {
+    params->bindings.places = places_of(tensors.input, params->extents);
   }
+  describe(&region, params->bindings, spatial);
+  describe(&weight_source, params->bindings, spatial);
   return options;
 }
 

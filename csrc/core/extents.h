@@ -21,6 +21,7 @@ constexpr int kMaxRank = 6;
 struct Extents {
   int rank = 1;
   int64_t size[kMaxRank] = {1};  // memory order, outermost first
+  int8_t dim[kMaxRank] = {0};    // of the input, as far as no axes are merged
   int64_t samples = 1;           // > 1 only where sums are kept per sample; they split `outer`
   int64_t outer = 1;
   int64_t channels = 1;

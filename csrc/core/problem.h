@@ -99,6 +99,12 @@ class ProblemBuilder {
   struct Needs {
     bool keep_samples = false;   // sums per index of dim 0
     bool keep_channels = false;  // something is counted or computed per position
+    bool keep_places = false;    // something depends on where an element lies: no axes merge
+
+    Needs operator|(const Needs& other) const {
+      return {keep_samples || other.keep_samples, keep_channels || other.keep_channels,
+              keep_places || other.keep_places};
+    }
   };
 
   explicit ProblemBuilder(const TensorView& input) : input_(input) {}
@@ -160,8 +166,8 @@ class ProblemBuilder {
     Groups groups;
     for (const int axis : memory_order(input_, has_channels() ? 1 : 0)) {
       const bool is_sample = has_channels() && axis == 0, is_channel = has_channels() && axis == 1;
-      const bool stands_alone =
-          (is_sample && needs.keep_samples) || (is_channel && needs.keep_channels);
+      const bool stands_alone = needs.keep_places || (is_sample && needs.keep_samples) ||
+                                (is_channel && needs.keep_channels);
       if (input_.size[axis] == 1 && !(is_sample && needs.keep_samples)) continue;
       Group* last = groups.count > 0 ? &groups.group[groups.count - 1] : nullptr;
       if (last != nullptr && !stands_alone && can_merge(*last, axis, needs)) {
@@ -195,6 +201,7 @@ class ProblemBuilder {
     for (int i = 0; i < groups.count; ++i) {
       const Group& group = groups.group[i];
       extents->size[i] = group.size;
+      extents->dim[i] = static_cast<int8_t>(group.innermost);
       if (i == channel) {
         extents->channels = group.size;
       } else if (i < channel || (group.is_sample && needs.keep_samples)) {

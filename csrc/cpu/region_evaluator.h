@@ -14,15 +14,16 @@ class RegionEvaluator {
     alignas(64) double target[kTile];
   };
 
-  RegionEvaluator(const Program& program, const Operand& target, const Extents& extents)
-      : program_(program), target_(target, extents) {
-    for (int i = 0; i < program.tensors; ++i) tensor_[i] = Stream(program.tensor[i], extents);
+  RegionEvaluator(const Program& program, const Bindings& bindings, const Operand& target,
+                  const Extents& extents)
+      : program_(program), bindings_(bindings), target_(target, extents) {
+    for (int i = 0; i < bindings.tensors; ++i) tensor_[i] = Stream(bindings.tensor[i], extents);
   }
 
   // Mask values of [index, index + count), count <= kTile; valid until the scratch is used again.
   const T* evaluate(int64_t index, int64_t count, Scratch& scratch) const {
     if (program_.length == 1 && program_.instruction[0].opcode == Opcode::kTensor) {
-      return load_mask(tensor_[0], index, count, scratch.stack[0]);
+      return load_mask(tensor_[program_.instruction[0].source], index, count, scratch.stack[0]);
     }
     int top = -1;
     for (int i = 0; i < program_.length; ++i) {
@@ -51,21 +52,22 @@ class RegionEvaluator {
             T* result) const {
     switch (instruction.opcode) {
       case Opcode::kTensor: {
-        const T* values = load_mask(tensor_[instruction.tensor], index, count, result);
+        const T* values = load_mask(tensor_[instruction.source], index, count, result);
         if (values != result) std::copy_n(values, count, result);
         break;
       }
       case Opcode::kTargetCompare:
         switch (instruction.domain) {
           case CompareDomain::kInt64:
-            return compare_target<int64_t>(instruction, instruction.integer_constant, index, count,
-                                           scratch, result);
+            return compare_target<int64_t>(instruction, bindings_.integer(instruction), index,
+                                           count, scratch, result);
           case CompareDomain::kDouble:
-            return compare_target<double>(instruction, instruction.constant, index, count, scratch,
-                                          result);
+            return compare_target<double>(instruction, bindings_.number(instruction), index, count,
+                                          scratch, result);
           default:
-            return compare_target<float>(instruction, static_cast<float>(instruction.constant),
-                                         index, count, scratch, result);
+            return compare_target<float>(instruction,
+                                         static_cast<float>(bindings_.number(instruction)), index,
+                                         count, scratch, result);
         }
       default:
         if (target_.dtype == DType::kDouble) {
@@ -104,8 +106,9 @@ class RegionEvaluator {
   }
 
   const Program& program_;
+  const Bindings& bindings_;
   Stream target_;
-  Stream tensor_[Program::kMaxTensors];
+  Stream tensor_[Bindings::kMaxTensors];
 };
 
 }  // namespace fusedloss::cpu

@@ -29,11 +29,11 @@ class Weighting {
     alignas(64) T weight[kTile], w[kTile], largest[kTile];
   };
 
-  Weighting(const Program& region, const Operand& weight, const Operand& target,
-            const Extents& extents, Normalizer normalizer)
+  Weighting(const Program& region, const Bindings& bindings, const Operand& weight,
+            const Operand& target, const Extents& extents, Normalizer normalizer)
       : extents_(extents),
         tiling_(extents, normalizer == Normalizer::kPositions),
-        region_(region, target, extents),
+        region_(region, bindings, target, extents),
         weight_(weight, extents),
         has_region_(region),
         is_binary_(region.is_binary),

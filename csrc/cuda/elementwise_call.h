@@ -51,7 +51,7 @@ struct KernelCall {
 
   bool target_is_dense = false;  // of the input's type
   View target, weight, pos_weight, grad_output;
-  View region[Program::kMaxTensors];
+  View tensor[Bindings::kMaxTensors];  // of the programs
 
   // Device memory: kPartials arrays of `chunks` numbers, then one ticket for each phase.
   double* partials = nullptr;

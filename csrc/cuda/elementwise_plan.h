@@ -51,8 +51,7 @@ class ElementwisePlanner {
     call_.sums_first = pass == Pass::kForwardGradient && scale_depends_on_data(params);
     for (int i = 0; i < params.region.length; ++i) {
       const Opcode opcode = params.region.instruction[i].opcode;
-      call_.region_reads_target = call_.region_reads_target || opcode == Opcode::kTargetCompare ||
-                                  opcode == Opcode::kTargetIsFinite;
+      call_.region_reads_target = call_.region_reads_target || reads_target(opcode);
     }
     call_.counts_positions = call_.has_sums && params.normalizer == Normalizer::kPositions &&
                              params.region && !params.region.is_positional && extents_.channels > 1;
@@ -104,8 +103,8 @@ class ElementwisePlanner {
     if (call_.pass == Pass::kBackward) {
       fits = fits && make(p_.grad_output, &call_.grad_output);
     }
-    for (int i = 0; i < p_.region.tensors; ++i) {
-      fits = fits && make(p_.region.tensor[i], &call_.region[i]);
+    for (int i = 0; i < p_.bindings.tensors; ++i) {
+      fits = fits && make(p_.bindings.tensor[i], &call_.tensor[i]);
     }
     return fits;
   }

@@ -53,7 +53,7 @@ struct ElementSource {
   const Coordinates& coordinates;
 
   __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
-    const Operand& operand = params.region.tensor[tensor];
+    const Operand& operand = params.bindings.tensor[tensor];
     return {as_mask(coordinates.load<O>(operand), operand.dtype)};
   }
   __device__ __forceinline__ Pack<O, 1> target() const {
@@ -105,7 +105,7 @@ class StridedBlock {
       const Coordinates coordinates(p_.extents, index + channel * p_.extents.inner);
       if (p_.region && (channel == 0 || !call_.region_repeats)) {
         const ElementSource<O> source{p_, coordinates};
-        mask = region_values<O, 1>(p_.region, source).at[0];
+        mask = region_values<O, 1>(p_.region, p_.bindings, source).at[0];
       }
       if (p_.weight && (channel == 0 || !call_.weight_repeats)) {
         weight = coordinates.load<O>(p_.weight);

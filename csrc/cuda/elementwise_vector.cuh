@@ -68,7 +68,7 @@ struct SlotSource {
   const Pack<O, kLanes>& target_values;
 
   __device__ __forceinline__ Pack<O, kLanes> mask(int tensor) const {
-    const View& view = call.region[tensor];
+    const View& view = call.tensor[tensor];
     Pack<O, kLanes> values = load_view<O, kLanes>(view, slot, call.channels_inside);
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -218,7 +218,7 @@ class VectorBlock {
         select(masks.mask, part, mask);
       } else if (p_.region) {
         const SlotSource<O, kWidth> source{call_, few, terms.t};
-        const Values values = region_values<O, kWidth>(p_.region, source);
+        const Values values = region_values<O, kWidth>(p_.region, p_.bindings, source);
 #pragma unroll
         for (int lane = 0; lane < kWidth; ++lane) {
           if (few.span.has(lane)) mask.at[lane] = values.at[lane];

@@ -84,13 +84,14 @@ __device__ __forceinline__ Pack<O, kSize> compare_pack(Comparison comparison,
 // A double target is computed with in double, so the domain kDouble implies that O is double.
 template <class O, int kSize, class Source>
 __device__ __forceinline__ Pack<O, kSize> compare_target(const Instruction& instruction,
+                                                         const Bindings& bindings,
                                                          const Source& source) {
   Pack<O, kSize> result;
   if (instruction.domain == CompareDomain::kInt64) {
 #pragma unroll 1
     for (int i = 0; i < kSize; ++i) {  // rare, so it is kept short
       const bool holds = source.has(i) && compare(instruction.comparison, source.target_integer(i),
-                                                  instruction.integer_constant);
+                                                  bindings.integer(instruction));
 #pragma unroll
       for (int lane = 0; lane < kSize; ++lane) {
         if (lane == i) result.at[lane] = static_cast<O>(holds);
@@ -100,20 +101,21 @@ __device__ __forceinline__ Pack<O, kSize> compare_target(const Instruction& inst
   }
   if (std::is_same_v<O, double> && instruction.domain == CompareDomain::kDouble) {
     return compare_pack<O>(instruction.comparison, convert_pack<double>(source.target()),
-                           instruction.constant);
+                           bindings.number(instruction));
   }
   return compare_pack<O>(instruction.comparison, convert_pack<float>(source.target()),
-                         static_cast<float>(instruction.constant));
+                         static_cast<float>(bindings.number(instruction)));
 }
 
 template <class O, int kSize, class Source>
 __device__ __forceinline__ Pack<O, kSize> region_term(const Instruction& instruction,
+                                                      const Bindings& bindings,
                                                       const Source& source) {
   switch (instruction.opcode) {
     case Opcode::kTensor:
-      return source.mask(instruction.tensor);
+      return source.mask(instruction.source);
     case Opcode::kTargetCompare:
-      return compare_target<O, kSize>(instruction, source);
+      return compare_target<O, kSize>(instruction, bindings, source);
     default: {  // kTargetIsFinite
       Pack<O, kSize> result = source.target();
 #pragma unroll
@@ -128,6 +130,7 @@ __device__ __forceinline__ Pack<O, kSize> region_term(const Instruction& instruc
 // `program` is not empty.
 template <class O, int kSize, class Source>
 __device__ __forceinline__ Pack<O, kSize> region_values(const Program& program,
+                                                        const Bindings& bindings,
                                                         const Source& source) {
   MaskStack<O, kSize> stack;
 #pragma unroll 1
@@ -144,7 +147,7 @@ __device__ __forceinline__ Pack<O, kSize> region_values(const Program& program,
         stack.apply([](O a) { return mask_not(a); });
         break;
       default:
-        stack.push(region_term<O, kSize>(instruction, source));
+        stack.push(region_term<O, kSize>(instruction, bindings, source));
     }
   }
   return stack.top();

@@ -24,7 +24,7 @@ struct Arguments {
   std::vector<double> numbers;
   Tensor input, target;
   std::vector<Tensor> others;
-  std::vector<int64_t> region;
+  std::vector<int64_t> region, weight_source;
 };
 
 // Adds the arguments' tensors to those that the op made, and fills `params`; returns the options.
@@ -33,10 +33,12 @@ const double* make_params(const ElementwiseCall& call, const Arguments& argument
   tensors.input = view(arguments.input);
   tensors.target = view(arguments.target);
   if (arguments.others.size() > std::size(tensors.others)) {
-    throw std::invalid_argument("fusedloss: this region has more tensors than a program may have");
+    throw std::invalid_argument(
+        "fusedloss: these expressions have more tensors than a program may have");
   }
   for (const Tensor& other : arguments.others) tensors.others[tensors.count++] = view(other);
-  return lay_out(call, tensors, arguments.region, arguments.numbers, params);
+  return lay_out(call, tensors, {arguments.region, arguments.weight_source}, arguments.numbers,
+                 params);
 }
 
 Tensor allocate_gradient(const Tensor& input) {
@@ -80,10 +82,11 @@ void check(const cpu::NotAProbability& bad, const Tensor& input, const Elementwi
 std::tuple<Tensor, Tensor, Tensor> elementwise_forward(std::string words,
                                                        std::vector<double> numbers, Tensor input,
                                                        Tensor target, std::vector<Tensor> others,
-                                                       std::vector<int64_t> region) {
+                                                       std::vector<int64_t> region,
+                                                       std::vector<int64_t> weight_source) {
   const ElementwiseCall call = parse_call(words);
-  const Arguments arguments{std::move(numbers), std::move(input), std::move(target),
-                            std::move(others), std::move(region)};
+  const Arguments arguments{std::move(numbers), std::move(input),  std::move(target),
+                            std::move(others),  std::move(region), std::move(weight_source)};
   const ScalarType type = arguments.input.scalar_type();
   const ScalarType result_type = call.float_result ? ScalarType::Float : type;
   const bool per_sample = call.reduction == Reduction::kSampleMean && arguments.input.dim() >= 2;
@@ -113,10 +116,10 @@ std::tuple<Tensor, Tensor, Tensor> elementwise_forward(std::string words,
 
 Tensor elementwise_backward(std::string words, std::vector<double> numbers, Tensor input,
                             Tensor target, std::vector<Tensor> others, std::vector<int64_t> region,
-                            Tensor grad_output, Tensor sums) {
+                            std::vector<int64_t> weight_source, Tensor grad_output, Tensor sums) {
   const ElementwiseCall call = parse_call(words);
-  const Arguments arguments{std::move(numbers), std::move(input), std::move(target),
-                            std::move(others), std::move(region)};
+  const Arguments arguments{std::move(numbers), std::move(input),  std::move(target),
+                            std::move(others),  std::move(region), std::move(weight_source)};
   Tensor gradient = allocate_gradient(arguments.input);
   ElementwiseTensors tensors;
   tensors.grad_output = view(grad_output);
@@ -139,10 +142,12 @@ Tensor elementwise_backward(std::string words, std::vector<double> numbers, Tens
 STABLE_TORCH_LIBRARY_FRAGMENT(fusedloss, library) {
   library.def(
       "elementwise_forward(str call, float[] numbers, Tensor input, Tensor target, "
-      "Tensor[] others, int[] region) -> (Tensor loss, Tensor gradient, Tensor sums)");
+      "Tensor[] others, int[] region, int[] weight_source) -> (Tensor loss, Tensor gradient, "
+      "Tensor sums)");
   library.def(
       "elementwise_backward(str call, float[] numbers, Tensor input, Tensor target, "
-      "Tensor[] others, int[] region, Tensor grad_output, Tensor sums) -> Tensor");
+      "Tensor[] others, int[] region, int[] weight_source, Tensor grad_output, Tensor sums) -> "
+      "Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(fusedloss, CPU, library) {

@@ -28,7 +28,7 @@ struct Arguments {
   std::vector<double> numbers;
   Tensor input, target;
   std::vector<Tensor> others;
-  std::vector<int64_t> region;
+  std::vector<int64_t> region, weight_source;
   std::optional<Tensor> grad_output, grad_input, loss;
   uintptr_t sums = 0;
 };
@@ -55,7 +55,7 @@ const double* make_params(const Arguments& a, const ElementwiseCall& call,
   tensors.loss = view(a.loss);
   for (const Tensor& other : a.others) tensors.others[tensors.count++] = view(other);
   params->sums = reinterpret_cast<double*>(a.sums);
-  return lay_out(call, tensors, a.region, a.numbers, params);
+  return lay_out(call, tensors, {a.region, a.weight_source}, a.numbers, params);
 }
 
 template <class T>
@@ -114,6 +114,7 @@ PYBIND11_MODULE(emulated_elementwise, m) {
       .def_readwrite("target", &Arguments::target)
       .def_readwrite("others", &Arguments::others)
       .def_readwrite("region", &Arguments::region)
+      .def_readwrite("weight_source", &Arguments::weight_source)
       .def_readwrite("grad_output", &Arguments::grad_output)
       .def_readwrite("grad_input", &Arguments::grad_input)
       .def_readwrite("loss", &Arguments::loss)

@@ -115,7 +115,7 @@ def _elementwise(arguments, inputs, outputs):
     _run(arguments, inputs, outputs, call)
 
 
-def _arguments(call, numbers, input, target, others, region):
+def _arguments(call, numbers, input, target, others, region, weight_source):
     # The dispatcher resolves a pending negation before it calls a kernel.
     input, target, *others = (tensor.resolve_neg() for tensor in (input, target, *others))
     arguments = {
@@ -125,14 +125,15 @@ def _arguments(call, numbers, input, target, others, region):
         "target": _plain(target),
         "others": [_plain(tensor) for tensor in others],
         "region": list(region),
+        "weight_source": list(weight_source),
     }
     inputs = {"input": input, "target": target}
     return arguments, inputs | {f"other{i}": tensor for i, tensor in enumerate(others)}
 
 
-def forward(call, numbers, input, target, others, region):
+def forward(call, numbers, input, target, others, region, weight_source):
     input, target, *others = (tensor.resolve_neg() for tensor in (input, target, *others))
-    arguments, inputs = _arguments(call, numbers, input, target, others, region)
+    arguments, inputs = _arguments(call, numbers, input, target, others, region, weight_source)
     _, reduction, _, *flags = call.split()
     dtype = torch.float32 if "float_result" in flags else input.dtype
     scalar = reduction != "none"
@@ -149,11 +150,11 @@ def forward(call, numbers, input, target, others, region):
     return loss, gradient, sums
 
 
-def backward(call, numbers, input, target, others, region, grad_output, sums):
+def backward(call, numbers, input, target, others, region, weight_source, grad_output, sums):
     input, target, grad_output, *others = (
         tensor.resolve_neg() for tensor in (input, target, grad_output, *others)
     )
-    arguments, inputs = _arguments(call, numbers, input, target, others, region)
+    arguments, inputs = _arguments(call, numbers, input, target, others, region, weight_source)
     gradient = torch.empty_like(input)
     arguments |= {
         "grad_output": _plain(grad_output),

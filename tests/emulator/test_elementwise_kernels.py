@@ -62,7 +62,7 @@ class Case:
         others = [tensor for tensor in (self.weight, self.mask) if tensor is not None]
         region = ONE_TENSOR if self.mask is not None else []
         words = f"{self.loss} {self.reduction} {self.normalizer}{flags}"
-        return words, (), self.input, self.target, others, region
+        return words, (), self.input, self.target, others, region, []
 
     def forward(self, gradient=False):
         return elementwise.forward(*self._arguments(" sums" + " gradient" * gradient))

@@ -1,0 +1,75 @@
+// How active features are at a position: `fl.activation`. The sum over channels of abs(features),
+// stretched over the input linearly in every dim, half-pixel centres, no antialias.
+#pragma once
+
+#include "core/math.h"
+#include "regions/views.h"
+
+namespace fusedloss {
+
+// Between which two features an index of the input lies, and how far from the lower one; in double
+// as the reference. A size that stays the same has share 0 everywhere.
+struct Stretch {
+  int64_t low = 0, high = 0;
+  double share = 0;
+
+  Stretch() = default;
+  FL_HOST_DEVICE Stretch(int64_t index, int64_t size, int64_t old) : low(index), high(index) {
+    if (old == size) return;
+    const double ratio = static_cast<double>(old) / static_cast<double>(size);
+    const double largest = static_cast<double>(old - 1);
+    double at = (static_cast<double>(index) + 0.5) * ratio - 0.5;
+    at = at < 0 ? 0 : at > largest ? largest : at;
+    low = static_cast<int64_t>(at);
+    high = low + 1 < old ? low + 1 : low;
+    share = at - static_cast<double>(low);
+  }
+};
+
+// A neighbour of weight 0 has no part in it, whatever it holds.
+template <class T>
+FL_HOST_DEVICE T between(T low, T high, T share) {
+  return share == T(0) ? low : low * (T(1) - share) + high * share;
+}
+
+template <class T, class S>
+FL_HOST_DEVICE T activity(const ImageView& features, int64_t offset) {
+  const S* feature = static_cast<const S*>(features.data) + offset;
+  T sum = T(0);
+  for (int64_t c = 0; c < features.channels; ++c) {
+    sum += math::abs(convert<T>(feature[c * features.channel_stride]));
+  }
+  return sum;
+}
+
+// Interpolated along the dims kDim (0 is x), kDim + 1, ... with the other ones at `offset`; the
+// outermost dim first, as the reference does.
+template <class T, class S, int kDim = 0>
+FL_HOST_DEVICE T stretched(const ImageView& features, int spatial, const Stretch* stretch,
+                           int64_t offset) {
+  if constexpr (kDim < kMaxSpatial) {
+    if (kDim < spatial) {
+      const Stretch& own = stretch[kDim];
+      const int64_t stride = features.stride[kDim];
+      const T share = static_cast<T>(own.share);
+      const T low =
+          stretched<T, S, kDim + 1>(features, spatial, stretch, offset + own.low * stride);
+      if (share == T(0)) return low;
+      return between(
+          low, stretched<T, S, kDim + 1>(features, spatial, stretch, offset + own.high * stride),
+          share);
+    }
+  }
+  return activity<T, S>(features, offset);
+}
+
+template <class T, class S>
+FL_HOST_DEVICE T activation(const ImageView& features, const Places& places, const Place& place) {
+  Stretch stretch[kMaxSpatial];
+  for (int dim = 0; dim < places.spatial; ++dim) {
+    stretch[dim] = Stretch(place.at[dim], places.size[dim], features.size[dim]);
+  }
+  return stretched<T, S>(features, places.spatial, stretch, place.sample * features.sample_stride);
+}
+
+}  // namespace fusedloss
