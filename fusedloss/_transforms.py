@@ -6,6 +6,7 @@ any transform can take apart.
 """
 
 import torch
+from torch import Tensor
 from torch.autograd import forward_ad
 
 _functorch_active = torch._C._are_functorch_transforms_active
@@ -16,10 +17,10 @@ def surround() -> bool:
     return _functorch_active() or forward_ad._current_level >= 0
 
 
-def batch_backward() -> bool:
+def batch_backward(grad_output: Tensor) -> bool:
     """Whether a backward pass runs for many `grad_output` at once: under functorch's vmap or under
     the older one of ``torch.autograd.grad(..., is_grads_batched=True)``."""
-    return surround() or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")
+    return surround() or torch._C._functorch.is_legacy_batchedtensor(grad_output)
 
 
 def apply_without_transforms(function: type[torch.autograd.Function]):

@@ -48,7 +48,7 @@ class ElementwiseLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output, *_):
         call, numbers, code = ctx.call
-        if torch.is_grad_enabled() or _transforms.batch_backward():
+        if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
             return _differentiable_gradient(ctx, grad_output), None
         if _holds_gradient(call):
             gradient, ctx.gradient = ctx.gradient, None

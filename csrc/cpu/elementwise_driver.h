@@ -7,6 +7,7 @@
 #include "cpu/elementwise.h"
 #include "cpu/elementwise_loops.h"
 #include "cpu/stream.h"
+#include "cpu/streaming_store.h"
 #include "cpu/tiling.h"
 #include "cpu/weighting.h"
 
@@ -36,6 +37,7 @@ class ElementwiseDriver {
         pos_weight_(params.pos_weight, params.extents),
         grad_output_(params.grad_output, loss_extents(params)),
         grad_input_(params.grad_input, params.extents),
+        streams_gradient_(params.extents.elements() * int64_t{sizeof(T)} >= kStreamedBytes),
         value_(params.loss, loss_extents(params)) {}
 
   NotAProbability forward() {
@@ -125,6 +127,7 @@ class ElementwiseDriver {
     T* memory = grad_input_.dtype == kDType ? direct<T>(grad_input_, index, tile.count) : nullptr;
     tile.gradient = memory != nullptr ? memory : scratch.result;
     tile.scale = static_cast<T>(scale);
+    tile.streamed = streams_gradient_ && memory != nullptr;
     if (scale == 0) {  // an empty mean: zeros, whatever the derivative is
       std::fill_n(tile.gradient, tile.count, T(0));
       if (!backward) total = dispatch<Wants::kValue>(tile);
@@ -173,6 +176,7 @@ class ElementwiseDriver {
     parallel_for_(tiling_.blocks(), grain, [&](int64_t begin, int64_t end) {
       Scratch scratch;
       for (int64_t block = begin; block < end; ++block) body(block, scratch);
+      finish_streaming();
     });
   }
 
@@ -242,7 +246,9 @@ class ElementwiseDriver {
   const ParallelFor parallel_for_;
   const Weighting<T> weighting_;
   const Tiling& tiling_;
-  const Stream input_, target_, pos_weight_, grad_output_, grad_input_, value_;
+  const Stream input_, target_, pos_weight_, grad_output_, grad_input_;
+  const bool streams_gradient_;
+  const Stream value_;
   NotAProbability bad_input_;
   std::mutex bad_input_mutex_;
 };

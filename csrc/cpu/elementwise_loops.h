@@ -4,6 +4,7 @@
 // element with w == 0 does not exist: its value never enters the sum and its gradient is exactly 0.
 #pragma once
 
+#include "cpu/streaming_store.h"
 #include "cpu/tile_loops.h"
 #include "losses/registry.h"
 
@@ -17,6 +18,7 @@ struct ElementwiseTile {
   const T* w;           // absent: nullptr
   T* gradient;          // kValue: unused
   T* value;             // map only
+  bool streamed;        // the gradient goes past the caches
   T scale;              // gradient = w * scale * dl/dx
   int64_t count;
   int64_t next;  // where the next tile begins, from x and t: fetched meanwhile
@@ -30,33 +32,17 @@ struct ElementwiseLoops {
 
   // Returns sum of w l (0 under kGradient); writes the gradient unless kValue.
   template <Wants kWants>
-  FL_VECTOR_CLONES static double reduce(const Loss& functor, const Tile& tile) {
-    const Loss loss = functor;
-    const T *x = tile.x, *t = tile.t, *pos_weights = tile.pos_weight, *w = tile.w;
-    T* gradient = tile.gradient;
-    const T scale = tile.scale;
+  static double reduce(const Loss& loss, const Tile& tile) {
+    constexpr bool kWrites = kWants != Wants::kValue;
+    alignas(64) T slopes[kFlush];
     double total = 0;
     for (int64_t begin = 0; begin < tile.count; begin += kFlush) {
-      const int64_t end = tile.count - begin < kFlush ? tile.count : begin + kFlush;
-      for (int64_t i = begin; i < end; i += kLineBytes / sizeof(T)) {
-        prefetch(x + tile.next + i);
-        prefetch(t + tile.next + i);
-      }
-      T sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t i = begin; i < end; ++i) {
-        const T weight = kWeighted ? w[i] : T(1);
-        const T pos_weight = kPosWeighted ? pos_weights[i] : T(1);
-        if constexpr (kWants != Wants::kGradient) {
-          const T weighted = weight * value(loss, x[i], t[i], pos_weight);
-          sum += kWeighted ? zero_unless(weight != T(0), weighted) : weighted;
-        }
-        if constexpr (kWants != Wants::kValue) {
-          const T slope = weight * scale * derivative(loss, x[i], t[i], pos_weight);
-          gradient[i] = kWeighted ? zero_unless(weight != T(0), slope) : slope;
-        }
-      }
-      total += static_cast<double>(sum);
+      const int64_t count = std::min(kFlush, tile.count - begin);
+      T* gradient = kWrites ? tile.gradient + begin : nullptr;
+      const bool streamed = kWrites && tile.streamed;
+      total +=
+          static_cast<double>(run<kWants>(loss, tile, begin, count, streamed ? slopes : gradient));
+      if (streamed) stream(slopes, gradient, count * sizeof(T));
     }
     return total;
   }
@@ -74,6 +60,35 @@ struct ElementwiseLoops {
   }
 
  private:
+  template <Wants kWants>
+  FL_VECTOR_CLONES static T run(const Loss& functor, const Tile& tile, int64_t begin, int64_t count,
+                                T* gradient) {
+    const Loss loss = functor;
+    const T *x = tile.x + begin, *t = tile.t + begin;
+    const T* pos_weights = kPosWeighted ? tile.pos_weight + begin : nullptr;
+    const T* w = kWeighted ? tile.w + begin : nullptr;
+    const T scale = tile.scale;
+    for (int64_t i = 0; i < count; i += kLineBytes / sizeof(T)) {
+      prefetch(x + tile.next + i);
+      prefetch(t + tile.next + i);
+    }
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; ++i) {
+      const T weight = kWeighted ? w[i] : T(1);
+      const T pos_weight = kPosWeighted ? pos_weights[i] : T(1);
+      if constexpr (kWants != Wants::kGradient) {
+        const T weighted = weight * value(loss, x[i], t[i], pos_weight);
+        sum += kWeighted ? zero_unless(weight != T(0), weighted) : weighted;
+      }
+      if constexpr (kWants != Wants::kValue) {
+        const T slope = weight * scale * derivative(loss, x[i], t[i], pos_weight);
+        gradient[i] = kWeighted ? zero_unless(weight != T(0), slope) : slope;
+      }
+    }
+    return sum;
+  }
+
   FL_HOST_DEVICE static T value(const Loss& loss, T x, T t, T pos_weight) {
     if constexpr (kPosWeighted) return loss.value(x, t, pos_weight);
     return loss.value(x, t);

@@ -31,14 +31,6 @@ FL_HOST_DEVICE void prefetch(const void* address) {
 #endif
 }
 
-// `value` or 0, as a bit mask: from a conditional expression GCC makes masked loads that merge into
-// the previous iteration's register, so that every cache miss waits for the one before it.
-template <class T>
-FL_HOST_DEVICE T zero_unless(bool keep, T value) {
-  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  return bit_cast<T>(static_cast<Bits>(bit_cast<Bits>(value) & (keep ? ~Bits(0) : Bits(0))));
-}
-
 // What becomes of an element on its way into a tile.
 struct AsNumber {
   template <class To, class From>

@@ -192,20 +192,19 @@ struct BinaryCrossEntropyWithLogitsLoss {
   template <class T>
   FL_HOST_DEVICE T value(T x, T t) const {
     const math::Logistic<T> logistic(x);
-    return x * ((logistic.positive ? T(1) : T(0)) - t) + softplus(x, logistic);
+    return x * (logistic.step - t) + softplus(x, logistic);
   }
   template <class T>
   FL_HOST_DEVICE T derivative(T x, T t) const {
     const math::Logistic<T> logistic(x);
-    const T rest = (logistic.positive ? T(1) : T(0)) - t;  // what is left where sigmoid saturates
-    return logistic.positive ? rest - logistic.smaller : rest + logistic.smaller;
+    return (logistic.step - t) - math::with_sign(logistic.smaller(), x);
   }
 
  private:
   // log(1 + exp(-|x|)); NaN at -inf as torch, whose (1 - t) x + softplus(-x) is inf - inf there.
   template <class T>
   FL_HOST_DEVICE static T softplus(T x, const math::Logistic<T>& logistic) {
-    return logistic.positive ? logistic.log1p_e : x * T(0) + logistic.log1p_e;
+    return math::min(x, T(0)) * T(0) + logistic.log1p_e;
   }
 };
 
@@ -215,12 +214,16 @@ struct BinaryCrossEntropyWithLogitsLoss {
 template <bool kGammaIsTwo>
 struct SigmoidFocalLoss {
   static constexpr const char* kName = "sigmoid_focal_loss";
-  double alpha, gamma;
-  explicit SigmoidFocalLoss(const double* options) : alpha(options[0]), gamma(options[1]) {}
+  double positive_share, negative_share, gamma;  // of t and of 1 - t; both 1 where alpha is off
+  explicit SigmoidFocalLoss(const double* options)
+      : positive_share(options[0] < 0 ? 1 : options[0]),
+        negative_share(options[0] < 0 ? 1 : 1 - options[0]),
+        gamma(options[1]) {}
 
   template <class T>
   FL_HOST_DEVICE T value(T x, T t) const {
     const Terms<T> terms(x, t);
+    if constexpr (kGammaIsTwo) return balance(t) * terms.miss * (terms.miss * terms.cross_entropy);
     return balance(t) * modulation(terms.miss) * terms.cross_entropy;
   }
   template <class T>
@@ -243,21 +246,23 @@ struct SigmoidFocalLoss {
 
     FL_HOST_DEVICE Terms(T x, T t) {
       const math::Logistic<T> logistic(x);
-      const T p = logistic.sigmoid(), not_p = logistic.sigmoid_of_minus(), negative = T(1) - t;
+      const T larger = T(1) / (T(1) + logistic.e), smaller = logistic.e * larger;
+      const T p = logistic.positive ? larger : smaller,
+              not_p = logistic.positive ? smaller : larger;
+      const T negative = T(1) - t;
       miss = t * not_p + negative * p;
       miss_slope = (negative - t) * (p * not_p);
-      cross_entropy = x * ((logistic.positive ? T(1) : T(0)) - t) + logistic.log1p_e;
+      cross_entropy = x * (logistic.step - t) + logistic.log1p_e;
       cross_entropy_slope = negative * p - t * not_p;
     }
   };
 
   template <class T>
   FL_HOST_DEVICE T balance(T t) const {
-    return alpha < 0 ? T(1) : T(alpha) * t + T(1 - alpha) * (T(1) - t);
+    return T(positive_share) * t + T(negative_share) * (T(1) - t);
   }
   template <class T>
   FL_HOST_DEVICE T modulation(T miss) const {
-    if constexpr (kGammaIsTwo) return miss * miss;
     return gamma == 0 ? T(1) : math::exp(T(gamma) * math::log(miss));
   }
 };
