@@ -21,7 +21,7 @@ from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
 _ONE_MASK = _program.Program((_program.TENSOR, 0, 0, 0))
-_WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient may be rescaled
+WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient may be rescaled
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
@@ -50,7 +50,7 @@ class ElementwiseLoss(torch.autograd.Function):
         call, numbers, code = ctx.call
         if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
             return _differentiable_gradient(ctx, grad_output), None
-        if _holds_gradient(call):
+        if holds_gradient(call):
             gradient, ctx.gradient = ctx.gradient, None
             if gradient is None:  # given away before: once more, to the same bits
                 input, _, target, *others = ctx.saved_tensors
@@ -76,7 +76,7 @@ class CompiledElementwise(torch.autograd.Function):
         loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
         ctx.call = call, numbers, code
         ctx.others = len(others)
-        if _holds_gradient(call):
+        if holds_gradient(call):
             ctx.save_for_backward(gradient)
         else:
             ctx.save_for_backward(input, sums, target, *others)
@@ -86,7 +86,7 @@ class CompiledElementwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output, _):
         call, numbers, code = ctx.call
-        if _holds_gradient(call):
+        if holds_gradient(call):
             (gradient,) = ctx.saved_tensors
             gradient = torch.where(gradient == 0, gradient, gradient * grad_output)
         else:
@@ -112,7 +112,7 @@ def elementwise(
     if return_stats:
         call += " sums"
     if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in _WIDE:
+        if reduction != "none" and input.dtype in WIDE:
             call += " gradient"
         if torch.compiler.is_compiling():
             loss, sums = CompiledElementwise.apply(input, call, numbers, *code, target, *others)
@@ -129,7 +129,7 @@ def elementwise(
         return loss
     factors = *reference.factors(weight), *reference.factors(region)
     dtype = reference.compute_dtype(input, target, pos_weight, *factors)
-    return loss, _stats(sums, dtype, reduction)
+    return loss, stats_of(sums, dtype, reduction)
 
 
 def _op_arguments(
@@ -143,8 +143,8 @@ def _op_arguments(
     source = None
     if weight is not None and not isinstance(weight, Tensor):
         source, weight = weight, None
-    program = _compiled(region, source, input, target)
-    if program is None or not _has_kernel(input, target, weight, pos_weight, *program.tensors):
+    program = compiled(region, source, input, target)
+    if program is None or not has_kernel(input, target, weight, pos_weight, *program.tensors):
         return None
     numbers = program.constants + options
     others = []
@@ -162,25 +162,25 @@ def _op_arguments(
     call = f"{name} {reduction} {kind}"
     if weight is not None:
         call += " weight"
-        others.append(_viewed(weight, input.ndim, input))
+        others.append(viewed(weight, input.ndim, input))
     if pos_weight is not None:
         call += " pos_weight"
-        others.append(_on_device(pos_weight, input))
+        others.append(on_device(pos_weight, input))
     if divisor is not None:
         if divisor.requires_grad and torch.is_grad_enabled():
             return None
         call += " normalizer"
-        others.append(_on_device(divisor, input))
+        others.append(on_device(divisor, input))
     for tensor in program.tensors:
-        others.append(_viewed(tensor, input.ndim, input))
+        others.append(viewed(tensor, input.ndim, input))
     for tensor in (*program.images, *program.tables):
         others.append(tensor.detach() if tensor.requires_grad else tensor)
-    if input.dtype not in _WIDE and reference.result_dtype(input) is torch.float32:
+    if input.dtype not in WIDE and reference.result_dtype(input) is torch.float32:
         call += " float_result"
     return call, numbers, others, (program.region, program.source)
 
 
-def _compiled(region, source, input: Tensor, target: Tensor) -> _program.Program | None:
+def compiled(region, source, input: Tensor, target: Tensor) -> _program.Program | None:
     """The programs of a mask and a weight source, or None where this device has no kernel."""
     if source is None:
         if region is None:
@@ -193,7 +193,7 @@ def _compiled(region, source, input: Tensor, target: Tensor) -> _program.Program
     return None
 
 
-def _holds_gradient(call: str) -> bool:
+def holds_gradient(call: str) -> bool:
     return call.endswith(" gradient")
 
 
@@ -209,19 +209,19 @@ def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
     return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
 
 
-def _viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
+def viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
     """A mask or weight with `input`'s dims and device; free where it has them already."""
     if tensor.ndim == ndim > 0:
         return tensor
-    return broadcast_view(_on_device(tensor, input), ndim)
+    return broadcast_view(on_device(tensor, input), ndim)
 
 
-def _on_device(tensor: Tensor, input: Tensor) -> Tensor:
+def on_device(tensor: Tensor, input: Tensor) -> Tensor:
     """A tensor without dims may stand on the CPU beside an input that does not."""
     return tensor if tensor.device == input.device else tensor.to(input.device)
 
 
-def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
+def has_kernel(input: Tensor, *others: Tensor | None) -> bool:
     """Whether the kernels can serve this call: no transform around it, no gradient but input's."""
     if _transforms.surround() or input.device.type not in _ops.KERNEL_DEVICES:
         return False
@@ -232,7 +232,7 @@ def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
     return input.ndim <= _MAX_DIMS
 
 
-def _stats(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+def stats_of(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
     samples = sums.shape[0] // 3
     shape = (samples,) if reduction == "sample_mean" else ()
     total = sums[:samples].to(dtype).reshape(shape)
