@@ -15,7 +15,15 @@ import pytest
 
 import fusedloss as fl
 from fusedloss import functional, modules, reference
-from tests import cases, families, reference_cases, test_modules
+from tests import (
+    cases,
+    class_cases,
+    families,
+    numpy_classes,
+    reference_cases,
+    test_class_modules,
+    test_modules,
+)
 
 PUBLIC = [fl] + [
     importlib.import_module(name)
@@ -25,7 +33,7 @@ PUBLIC = [fl] + [
 
 
 COMMON = {"input", "target", "weight", "reduction", "mask", "normalizer", "return_stats"}
-COMMON |= {"size_average", "reduce"}
+COMMON |= {"size_average", "reduce", "weight_map", "ignore_index"}
 
 
 def name_of(module):
@@ -71,11 +79,21 @@ TABLES = {
         [*reference_cases.LOSSES],
         [function for function, *_ in test_modules.TABLE.values()],
     ),
+    "class": (
+        [*reference.CLASS_NORMALIZERS],
+        [loss.name for loss in class_cases.LOSSES],
+        [*numpy_classes.FORMULAS],
+        [function for function, *_ in test_class_modules.TABLE.values()],
+    ),
 }
 # functions that take a normalizer: the one that None stands for
-DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS}
+DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS, **reference.CLASS_NORMALIZERS}
 # module: the function that it calls
-CALLED = {name: row[0] for name, row in test_modules.TABLE.items()}
+CALLED = {
+    name: row[0]
+    for table in (test_modules, test_class_modules)
+    for name, row in table.TABLE.items()
+}
 
 
 def test_every_function_has_a_family():

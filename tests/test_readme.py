@@ -115,8 +115,13 @@ def test_environment_variables_are_those_of_setup():
 
 
 # family: (header of its table, arguments that are not the loss's own)
+COLUMNS = "own arguments | normalizer | module |\n"
 TABLES = {
-    "elementwise": ("| function | ℓ(x, t) | own arguments | normalizer | module |\n", COMMON),
+    "elementwise": (f"| function | ℓ(x, t) | {COLUMNS}", COMMON),
+    "class": (
+        f"| function | ℓ at a position of class y | {COLUMNS}",
+        COMMON | {"weight_map", "ignore_index"},
+    ),
 }
 LOSSES = {family: table("Losses", header) for family, (header, _) in TABLES.items()}
 ROWS = [(family, row) for family, rows in LOSSES.items() for row in rows]

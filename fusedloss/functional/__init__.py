@@ -2,7 +2,8 @@
 
 A drop-in for the names that ``torch.nn.functional`` has: positional order and names are torch
 2.13's, and without `mask` value and gradient equal torch's. What torch does not have is
-keyword-only. What all functions have in common is said here once.
+keyword-only. What all functions have in common is said here once; the class losses take other
+targets, and a `weight` per class beside a ``weight_map`` per position (`class_losses.py`).
 
 Every function computes ``l(x, t)`` for each element x of `input` and t of `target`, multiplies it
 by mask and weight, and reduces:
@@ -35,7 +36,7 @@ neither the loss nor any gradient, which is exactly 0 there. A mean over nothing
 gradients. The same call gives the same bits, run to run and for every number of threads.
 
 Raises TypeError for a wrong type or dtype and ValueError for a wrong shape, device, reduction or
-option, naming the argument, before anything is computed.
+option, naming the argument, before anything is computed; IndexError for a class index out of range.
 
 Gradients flow to `input` through the kernels; to `target`, `weight`, a floating `mask`,
 `pos_weight` and a `normalizer` tensor where they require grad, and to any order, through

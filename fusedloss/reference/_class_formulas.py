@@ -26,7 +26,9 @@ class ClassFormula(NamedTuple):
 
 
 def log_probability(x: Tensor) -> tuple[Tensor]:
-    return (torch.log_softmax(x, dim=1),)
+    """log p of p = softmax(x)."""
+    log_p, _, _ = _log_softmax(x)
+    return (log_p,)
 
 
 def itself(x: Tensor) -> tuple[Tensor]:
@@ -44,17 +46,14 @@ def log_probability_and_complement(x: Tensor) -> tuple[Tensor, Tensor]:
     1 - p loses nothing. Where p is 0, as of a logit of -inf, 1 - p is the constant 1, so that an
     infinite log p beside it meets no derivative of 0.
     """
-    log_p = torch.log_softmax(x, dim=1)
-    largest = _largest(x)
-    x = x - x.amax(1, keepdim=True).detach()  # nothing but the digits of log 1 - p depends on it
-    others = torch.where(largest, -torch.inf, x)
+    log_p, z, largest = _log_softmax(x)
+    others = torch.where(largest, -torch.inf, z)
     alone = (others == -torch.inf).all(1, keepdim=True)
     log_rest = torch.where(alone, 0.0, others).logsumexp(1, keepdim=True)
-    log_rest = log_rest - x.logsumexp(1, keepdim=True)
+    log_rest = torch.where(alone, -torch.inf, log_rest + torch.where(largest, log_p, 0.0))
     p = torch.where(largest, 0.0, log_p).exp()
     small = torch.where(largest | (p == 0), 0.0, p)
-    log_q = torch.where(largest, torch.where(alone, -torch.inf, log_rest), torch.log1p(-small))
-    return log_p, log_q
+    return log_p, torch.where(largest, log_rest, torch.log1p(-small))
 
 
 def focal(log_p: Tensor, log_q: Tensor, gamma: float) -> Tensor:
@@ -75,6 +74,19 @@ def clipped_logarithm(p: Tensor, q: Tensor, eps: float) -> Tensor:
     near_one = p > 0.5
     small, rest = torch.where(near_one, 0.5, p), torch.where(near_one, q, 0.5)
     return -torch.where(near_one, torch.log1p(-rest.clamp(min=eps)), small.clamp(min=eps).log())
+
+
+def _log_softmax(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(log p, z, largest): log p = z - log(1 + sum of the others' exp z), z = x - the largest x.
+
+    Unlike torch's it has all digits, and its derivative too, where p is next to 1.
+    """
+    largest = _largest(x)
+    top = torch.where(largest, x, 0.0).sum(1, keepdim=True)
+    z = torch.where(largest, 0.0, x - top)
+    rest = torch.where(largest, 0.0, z.exp()).sum(1, keepdim=True)
+    rest = rest + (top - top).detach()  # NaN where the largest is NaN or infinite, as in torch
+    return z - rest.log1p(), z, largest
 
 
 def _largest(x: Tensor) -> Tensor:

@@ -121,8 +121,8 @@ def softmax_focal_loss(
     """-sum_c w_c t_c (1 - p_c)^gamma log p_c with p = softmax(x) of logits x; of an index y,
     -w_y (1 - p_y)^gamma log p_y.
 
-    `gamma` >= 0; 0 is `cross_entropy`. Value and gradients are finite at finite logits. Default
-    normalizer ``"positions"``: class weights do not count in the mean.
+    `gamma` >= 0; 0 is `cross_entropy`. Value and gradients are finite at finite logits.
+    Default normalizer ``"positions"``: class weights do not count in the mean.
     Source: Lin et al., Focal Loss for Dense Object Detection (2017), for several classes.
     Shapes, dtypes, options, errors: see `fusedloss.functional.class_losses`.
 
