@@ -10,7 +10,7 @@ the elementwise family, whose rules for gradients and saved tensors hold here to
 import torch
 from torch import Tensor
 
-from . import _ops, _transforms, autograd, reference
+from . import _ops, _program, _transforms, autograd, reference
 from ._labels import is_index_target
 from .reference import ClassOperands
 from .reference._class_formulas import CLASSWISE
@@ -130,13 +130,13 @@ def _op_arguments(
     """
     input, target, weight, weight_map, _, smoothing = operands
     has_labels = is_index_target(input, target)
-    if not has_labels or name != "cross_entropy":
-        return None
     source = None
     if weight_map is not None and not isinstance(weight_map, Tensor):
         source, weight_map = weight_map, None
     program = autograd.compiled(region, source, input, target)
-    if program is None or not _has_kernel(input, target, weight, weight_map, *program.tensors):
+    if program is None or not (has_labels or _ignores_target(program)):
+        return None
+    if not _has_kernel(input, target, weight, weight_map, *program.tensors):
         return None
     formula = CLASSWISE[name]
     default = formula.index_normalizer if has_labels else formula.probability_normalizer
@@ -172,6 +172,12 @@ def _op_arguments(
     if input.dtype not in autograd.WIDE and reference.result_dtype(input) is torch.float32:
         line += " float_result"
     return line, numbers, others, (program.region, program.source)
+
+
+def _ignores_target(program: _program.Program) -> bool:
+    """Whether no term compares the target: of probabilities, all channels would have to agree."""
+    opcodes = (*program.region[::4], *program.source[::4])
+    return _program.TARGET_COMPARE not in opcodes and _program.TARGET_ISFINITE not in opcodes
 
 
 def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:

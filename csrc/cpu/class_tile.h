@@ -168,6 +168,22 @@ void store_run(const T* values, S* destination, int64_t count, bool streamed) {
   MoveLoops<AsNumber, S, T>::contiguous(values, destination, count);
 }
 
+// The values of one class of each position.
+template <class T>
+void gather_at_labels(const ClassStream& stream, int64_t index, int64_t count, const int32_t* label,
+                      T* values) {
+  const Stream& positions = stream.positions;
+  const int64_t stride = positions.stride[positions.rank - 1];
+  const int64_t offset = run_offset(positions, index, count);
+  visit_dtype(positions.dtype, [&](auto element) {
+    using S = decltype(element);
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t place = offset >= 0 ? offset + i * stride : run_offset(positions, index + i, 1);
+      values[i] = convert<T>(positions.at<const S>(place)[label[i] * stream.class_stride]);
+    }
+  });
+}
+
 // The planes into the tensor; `streamed`: past the caches, where the layout allows it.
 template <class T>
 void store_planes(const ClassStream& stream, int64_t index, int64_t count, const T* planes,
@@ -201,6 +217,31 @@ struct PlaneShape {
   int64_t classes, count, pitch;
 };
 
+// Sums over the classes, one per lane. They go on in another accumulator every so many classes, so
+// that no rounding error grows with the number of classes.
+template <class T>
+struct ClassSum {
+  static constexpr int64_t kFlushed = 64;
+
+  FL_HOST_DEVICE ClassSum(T* sum, PlaneShape shape) : sum_(sum), shape_(shape) {
+    std::fill_n(sum, shape.count, T(0));
+    std::fill_n(partial, shape.count, T(0));
+  }
+  FL_HOST_DEVICE void end_class(int64_t c) {
+    if ((c + 1) % kFlushed != 0 && c + 1 != shape_.classes) return;
+    for (int64_t i = 0; i < shape_.count; ++i) {
+      sum_[i] += partial[i];
+      partial[i] = T(0);
+    }
+  }
+
+  alignas(64) T partial[kMaxLanes];
+
+ private:
+  T* const sum_;
+  const PlaneShape shape_;
+};
+
 struct NothingElse {
   template <class T>
   FL_HOST_DEVICE void operator()(int64_t, int64_t, T, T) const {}
@@ -224,30 +265,20 @@ struct SoftmaxLoops {
   template <class Also = NothingElse>
   FL_VECTOR_CLONES static void exponentials(T* planes, PlaneShape shape, const T* largest, T* sum,
                                             Also also = Also()) {
-    alignas(64) T partial[kMaxLanes];
-    std::fill_n(sum, shape.count, T(0));
-    for (int64_t begin = 0; begin < shape.classes; begin += kClassFlush) {
-      const int64_t end = std::min(begin + kClassFlush, shape.classes);
-      std::fill_n(partial, shape.count, T(0));
-      for (int64_t c = begin; c < end; ++c) {
-        T* plane = planes + c * shape.pitch;
+    ClassSum<T> total(sum, shape);
+    for (int64_t c = 0; c < shape.classes; ++c) {
+      T* plane = planes + c * shape.pitch;
 #pragma omp simd
-        for (int64_t i = 0; i < shape.count; ++i) {
-          const T difference = plane[i] - largest[i];
-          const T exponential = math::exp(difference);
-          plane[i] = exponential;
-          partial[i] += exponential;
-          also(c, i, difference, exponential);
-        }
+      for (int64_t i = 0; i < shape.count; ++i) {
+        const T difference = plane[i] - largest[i];
+        const T exponential = math::exp(difference);
+        plane[i] = exponential;
+        total.partial[i] += exponential;
+        also(c, i, difference, exponential);
       }
-#pragma omp simd
-      for (int64_t i = 0; i < shape.count; ++i) sum[i] += partial[i];
+      total.end_class(c);
     }
   }
-
-  // How many classes are added up before the sum goes to another accumulator: no rounding error
-  // grows with the number of classes.
-  static constexpr int64_t kClassFlush = 64;
 };
 
 }  // namespace fusedloss::cpu

@@ -26,12 +26,44 @@ struct AddDot {
   }
 };
 
+// The sum without the largest ones: 1 - p of a large p.
+template <class T>
+struct AddRest {
+  T* rest;
+  FL_HOST_DEVICE void operator()(int64_t, int64_t i, T difference, T exponential) const {
+    rest[i] += zero_unless(!(difference == T(0)), exponential);
+  }
+};
+
+template <class T>
+struct ShareLoops {
+  FL_VECTOR_CLONES static void sums(const T* planes, PlaneShape shape, LabelTile<T>* tile) {
+    ClassSum<T> sum(tile->sum, shape), rest(tile->rest, shape);
+    for (int64_t c = 0; c < shape.classes; ++c) {
+      const T* plane = planes + c * shape.pitch;
+#pragma omp simd
+      for (int64_t i = 0; i < shape.count; ++i) {
+        sum.partial[i] += plane[i];
+        rest.partial[i] += zero_unless(plane[i] != tile->largest[i], plane[i]);
+      }
+      sum.end_class(c);
+      rest.end_class(c);
+    }
+  }
+};
+
 template <class Loss, class T>
 struct ClasswiseLoops {
   FL_VECTOR_CLONES static void gather_labels(const T* planes, int64_t pitch,
                                              const PositionTile<T>& positions, int64_t count,
                                              T* x) {
     for (int64_t i = 0; i < count; ++i) x[i] = planes[positions.label[i] * pitch + i];
+  }
+  static void subtract_at_labels(T* planes, int64_t pitch, const PositionTile<T>& positions,
+                                 const T* label, const T* weight, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      if (weight[i] != T(0)) planes[positions.label[i] * pitch + i] -= label[i];
+    }
   }
 
   // The loss of each position, and with kGradient the coefficients of its gradient. `weight` is
@@ -56,7 +88,7 @@ struct ClasswiseLoops {
   }
 
   // planes = the gradient; exactly 0 where `weight` is 0, whatever stood there.
-  template <bool kBase>
+  template <bool kAll, bool kBase>
   FL_VECTOR_CLONES static void gradient(T* planes, PlaneShape shape, const LabelTile<T>& tile,
                                         const PositionTile<T>& positions, const T* weight,
                                         const T* class_weight) {
@@ -66,7 +98,7 @@ struct ClasswiseLoops {
       const int32_t own = static_cast<int32_t>(c);
 #pragma omp simd
       for (int64_t i = 0; i < shape.count; ++i) {
-        T slope = tile.all[i] * plane[i];
+        T slope = kAll ? tile.all[i] * plane[i] : T(0);
         if constexpr (kBase) slope -= tile.base[i] * v;
         slope -= zero_unless(positions.label[i] == own, tile.label[i]);
         plane[i] = zero_unless(weight[i] != T(0), slope);

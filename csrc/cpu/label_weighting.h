@@ -125,6 +125,18 @@ class LabelWeighting {
     return -1;
   }
 
+  // The same for targets that have no labels: `class_weight` is left to the caller.
+  void weigh_positions(const ClassTile& tile, Scratch& scratch, PositionTile<T>* result) const {
+    const Weights<T> weights = weights_of(tile, scratch);
+    for (const auto& [from, to] : {std::pair(weights.mask, result->mask), {weights.w, result->w}}) {
+      if (from == nullptr) {
+        std::fill_n(to, tile.count, T(1));
+      } else {
+        std::copy_n(from, tile.count, to);
+      }
+    }
+  }
+
   void add_sums(const PositionTile<T>& tile, int64_t count, Sums& sums) const {
     const double mask = SumLoops<T>::sum(tile.mask, count);
     sums.selected += SumLoops<T>::count_nonzero(tile.mask, count);
@@ -134,6 +146,13 @@ class LabelWeighting {
   }
 
  private:
+  Weights<T> weights_of(const ClassTile& tile, Scratch& scratch) const {
+    Weights<T> weights;
+    weighting_.for_each_run(TileRange{tile.sample, tile.begin, tile.count, 1, 0}, scratch.weighting,
+                            [&](int64_t, const Weights<T>& found) { weights = found; });
+    return weights;
+  }
+
   int64_t first_bad(const int64_t* labels, const Weights<T>& weights, int64_t count) const {
     for (int64_t i = 0; i < count; ++i) {
       const bool kept = !(params_.matches_ignored && labels[i] == params_.ignore_index);

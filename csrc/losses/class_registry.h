@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "losses/classwise.h"
 
@@ -18,14 +20,23 @@ struct ClassOptions {
 };
 
 template <class T, class F>
-bool visit_class_loss(const char* name, const ClassOptions<T>& options, F&& f) {
+void visit_class_loss(const char* name, const ClassOptions<T>& options, F&& f) {
   const auto is = [&](const char* known) { return std::strcmp(name, known) == 0; };
-  if (is("cross_entropy")) {
-    const double e = options.label_smoothing, classes = static_cast<double>(options.classes);
-    f(CrossEntropy<T>{static_cast<T>(1 - e), static_cast<T>(e / classes), options.total_weight});
-    return true;
+  const double e = options.label_smoothing, classes = static_cast<double>(options.classes);
+  const CrossEntropy<T> cross_entropy{static_cast<T>(1 - e), static_cast<T>(e / classes),
+                                      options.total_weight};
+  if (is("cross_entropy")) return f(cross_entropy);
+  if (is("nll_loss")) return f(NegativeLogLikelihood<T>());
+  if (is("softmax_focal_loss")) {
+    const double gamma = options.own[0];
+    if (gamma == 0) return f(cross_entropy);
+    if (gamma == 2) return f(SoftmaxFocal<T, true>{T(2)});  // the usual one needs no power
+    return f(SoftmaxFocal<T, false>{static_cast<T>(gamma < 1e30 ? gamma : 1e30)});
   }
-  return false;
+  if (is("categorical_cross_entropy")) {
+    return f(CategoricalCrossEntropy<T>{static_cast<T>(options.own[0])});
+  }
+  throw std::invalid_argument("fusedloss: there is no class loss " + std::string(name));
 }
 
 }  // namespace fusedloss
