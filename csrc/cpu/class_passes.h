@@ -106,19 +106,17 @@ class LabelPass : ClassPass<T> {
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
     load_planes(input, tile.begin, tile.count, planes, pitch);
-    SoftmaxLoops<T>::largest(planes, shape, at.largest);
-    Loops::gather_labels(planes, pitch, scratch.positions, tile.count, at.x);
+    const T absent = kExponentials ? -T(HUGE_VAL) : T(0);
+    if constexpr (kExponentials) SoftmaxLoops<T>::largest(planes, shape, at.largest);
+    Loops::take_labels(planes, pitch, scratch.positions, absent, tile.count, at.x);
     if constexpr (!kExponentials) {
-      ShareLoops<T>::sums(planes, shape, &at);
-    } else if constexpr (Loss::kNeedsRest) {
-      std::fill_n(at.rest, tile.count, T(0));
-      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.sum, AddRest<T>{at.rest});
+      ShareLoops<T>::sum(planes, shape, at.others);
     } else if (smooths()) {
       std::fill_n(at.dot, tile.count, T(0));
-      const AddDot<T> dot{class_weights.data(), at.dot};
-      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.sum, dot);
+      const AddDot<T> dot{class_weights.data(), scratch.positions.label, at.dot};
+      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.others, dot);
     } else {
-      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.sum);
+      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.others);
     }
   }
 
@@ -126,22 +124,17 @@ class LabelPass : ClassPass<T> {
     const LabelTile<T>& at = scratch.tile;
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
-    const auto write = [&](auto all, auto base, const T* v) {
-      Loops::template gradient<all, base>(planes, shape, at, scratch.positions, scratch.weight, v);
-    };
-    constexpr std::true_type yes;
-    constexpr std::false_type no;
     if constexpr (Loss::kSums == ClassSums::kNone) {
       std::fill_n(planes, params.classes * pitch, T(0));
-      Loops::subtract_at_labels(planes, pitch, scratch.positions, at.label, scratch.weight,
-                                tile.count);
     } else if constexpr (!kExponentials) {
-      write(no, yes, nullptr);
+      Loops::template gradient<false, true>(planes, shape, at, scratch.weight, nullptr);
     } else if (smooths()) {
-      write(yes, yes, class_weights.data());
+      Loops::template gradient<true, true>(planes, shape, at, scratch.weight, class_weights.data());
     } else {
-      write(yes, no, nullptr);
+      Loops::template gradient<true, false>(planes, shape, at, scratch.weight, nullptr);
     }
+    Loops::subtract_at_labels(planes, pitch, scratch.positions, at.label, scratch.weight,
+                              tile.count);
   }
 
   const Loss loss_;

@@ -127,7 +127,9 @@ template <class T, class Visit>
 void visit_driver(const char* name, const double* options, const ClasswiseParams& params,
                   ParallelFor parallel_for, Visit&& visit) {
   const ClassWeights<T> weights(params.weight, params.classes);
-  const ClassOptions<T> given{options, params.label_smoothing, params.classes, weights.total};
+  const double smoothing = params.label_smoothing;
+  const ClassOptions<T> given{options, smoothing, params.classes,
+                              smoothing == 0 ? T(0) : weights.total};
   visit_class_loss<T>(name, given, [&](const auto& loss) {
     using Loss = std::decay_t<decltype(loss)>;
     const auto with_pass = [&](const auto& pass) {

@@ -16,7 +16,7 @@ struct ClassOptions {
   const double* own;
   double label_smoothing;
   int64_t classes;
-  T total_weight;  // sum of the class weights
+  T total_weight;  // sum of the class weights, where smoothing
 };
 
 template <class T, class F>
