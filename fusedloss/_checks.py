@@ -39,6 +39,14 @@ def check_legacy(size_average, reduce) -> None:
         )
 
 
+def check_return_stats(return_stats) -> None:
+    if return_stats is not True and return_stats is not False:
+        raise TypeError(
+            f"return_stats must be True or False, got {type(return_stats).__name__} "
+            f"{_shown(return_stats)}"
+        )
+
+
 def check_elementwise(
     input, target, weight, pos_weight, region, reduction, normalizer, torch_weight=False
 ) -> None:
@@ -50,7 +58,7 @@ def check_elementwise(
     check_real("target", target)
     shape = input.shape
     if target.shape != shape:
-        _refuse_target_shape(input, target)
+        _refuse_target_shape(target, shape)
     device = input.device
     if target.device != device:
         refuse_device("target", target, device)
@@ -124,18 +132,15 @@ def check_torch_weight(name: str, weight, input) -> None:
     shape, given = input.shape, weight.shape
     missing = len(shape) - len(given)
     if missing < 0 or not _fits(given, shape[missing:] if missing else shape):
-        raise ValueError(
-            f"{name} must broadcast to the shape of input by torch's rules (aligned from the "
-            f"right), got {shape_text(given)} for input {shape_text(shape)}"
-        )
+        _refuse_torch_broadcast(name, given, shape)
 
 
 def check_real(name: str, tensor) -> None:
     """A dense tensor of real numbers."""
     if not isinstance(tensor, Tensor) or tensor.dtype not in REAL:
         refuse_tensor(name, tensor, "a real tensor")
-    if tensor.layout is not _STRIDED:
-        refuse_tensor(name, tensor, "a dense tensor", f"layout {tensor.layout}")
+    if tensor.layout is not _STRIDED or tensor.is_nested:
+        refuse_tensor(name, tensor, "a dense tensor", _layout(tensor))
 
 
 def check_reduction(reduction) -> None:
@@ -263,13 +268,29 @@ def refuse_tensor(name: str, value, accepted: str, given: str | None = None) -> 
         accepted = accepted.replace("real tensor", f"real tensor (bool, integer, {dtypes})")
     if given is None:
         given = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
+        if not isinstance(value, Tensor):
+            given += "; convert it with torch.as_tensor(...) first"
+    elif callable(value):
+        given += "; call it"
     raise TypeError(f"{name} must be {accepted}, got {given}")
 
 
-def _refuse_target_shape(input: Tensor, target: Tensor) -> NoReturn:
+def _layout(tensor: Tensor) -> str:
+    return "a nested tensor" if tensor.is_nested else f"layout {tensor.layout}"
+
+
+def _refuse_target_shape(target: Tensor, shape) -> NoReturn:
+    advice = "expand it explicitly where a broadcast is meant"
+    if not target.is_floating_point() and target.shape == shape[:1] + shape[2:] != shape:
+        advice = (
+            "class indices of each position are the target of a cross_entropy; an elementwise loss "
+            "takes them as torch.nn.functional.one_hot(target, "
+            f"{shape[1]}).movedim(-1, 1)"
+        )
     raise ValueError(
         f"target must have the shape of input, got target {shape_text(target.shape)} for input "
-        f"{shape_text(input.shape)}; expand it explicitly where a broadcast is meant"
+        f"{shape_text(shape)}; {advice}"
     )
 
 
@@ -298,10 +319,30 @@ def _refuse_broadcast(name: str, given, shape, full) -> NoReturn:
     if ndim >= 3:
         accepted.append(f"fewer dims, from the right, to the spatial dims {shape_text(shape[2:])}")
     message += "; ".join(accepted) + ". Dim 1 of input is its channel dim"
+    hints = []
     if full is shape and 2 <= ndim == len(given) + 1:
-        message += f": a {name} per channel must be written {shape_text((1, *given))}"
-        if ndim == 3:
-            message += ", and images without channels take input.unsqueeze(1)"
+        if _fits(given, shape[1:]):
+            hints.append(f"a {name} per channel must be written {shape_text((1, *given))}")
+            if ndim == 3:
+                hints.append("images without channels take input.unsqueeze(1)")
+        if _fits(given, shape[:-1]):
+            hints.append(
+                f"one for all of the last dim must be written {name}.unsqueeze(-1), "
+                f"{shape_text((*given, 1))}"
+            )
+    raise ValueError(message + (": " + ", and ".join(hints) if hints else ""))
+
+
+def _refuse_torch_broadcast(name: str, given, shape) -> NoReturn:
+    message = (
+        f"{name} must broadcast to the shape of input by torch's rules (aligned from the right), "
+        f"got {shape_text(given)} for input {shape_text(shape)}"
+    )
+    if 2 <= len(shape) == len(given) + 1 and _fits(given, shape[:1] + shape[2:]):
+        message += f"; one per position must be written {name}.unsqueeze(1)"
+    elif len(shape) >= 3 and given == shape[1:2]:
+        spatial = ", ".join(["1"] * (len(shape) - 2))
+        message += f"; one per channel must be written {name}.reshape(-1, {spatial})"
     raise ValueError(message)
 
 

@@ -43,7 +43,7 @@ def check_class(name: str, operands, region, reduction, normalizer) -> None:
     if target.device != input.device:
         refuse_device("target", target, input.device)
     if weight is not None:
-        _check_class_weight(weight, input)
+        check_class_weight(weight, input)
     check_ignore_index(ignore_index)
     if not is_index and ignore_index >= 0:
         raise ValueError(
@@ -73,18 +73,30 @@ def check_positions(input: Tensor, target: Tensor, weight_map, region) -> None:
         region.check(*operands)
 
 
-def check_class_weight_tensor(weight) -> None:
+def check_class_weight_tensor(weight, name: str = "weight") -> None:
     """A dense tensor of one dim; what a module can say before it sees an input."""
     if isinstance(weight, Expression):
         raise TypeError(
-            f"weight must be a tensor with one value per class, got {weight!r}; a weight per "
+            f"{name} must be a tensor with one value per class, got {weight!r}; a weight per "
             "position goes into weight_map"
         )
-    check_real("weight", weight)
+    check_real(name, weight)
     if weight.ndim != 1:
         raise ValueError(
-            f"weight must be (C,), one value per class, got {shape_text(weight.shape)}; a weight "
+            f"{name} must be (C,), one value per class, got {shape_text(weight.shape)}; a weight "
             "per position goes into weight_map"
+        )
+
+
+def check_class_weight(weight, input: Tensor, name: str = "weight") -> None:
+    check_class_weight_tensor(weight, name)
+    check_operand(name, weight, input.device)
+    classes = input.shape[min(1, input.ndim - 1)]
+    if weight.shape[0] != classes:
+        raise ValueError(
+            f"{name} must have one value per class, ({classes},) for input "
+            f"{shape_text(input.shape)}, got {shape_text(weight.shape)}; a weight per position "
+            "goes into weight_map"
         )
 
 
@@ -97,18 +109,6 @@ def check_ignore_index(ignore_index) -> None:
         )
     if not -(1 << 63) <= ignore_index < 1 << 63:
         raise ValueError(f"ignore_index must fit into 64 bits, got {ignore_index}")
-
-
-def _check_class_weight(weight, input: Tensor) -> None:
-    check_class_weight_tensor(weight)
-    check_operand("weight", weight, input.device)
-    classes = input.shape[min(1, input.ndim - 1)]
-    if weight.shape[0] != classes:
-        raise ValueError(
-            f"weight must have one value per class, ({classes},) for input "
-            f"{shape_text(input.shape)}, got {shape_text(weight.shape)}; a weight per position "
-            "goes into weight_map"
-        )
 
 
 def _check_target(name: str, input: Tensor, target: Tensor) -> bool:

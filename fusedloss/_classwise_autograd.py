@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _ops, _program, _transforms, autograd, reference
-from ._labels import is_index_target
+from ._labels import is_index_target, with_channels
 from .reference import ClassOperands
 from .reference._class_formulas import CLASSWISE
 from .stats import Stats
@@ -73,7 +73,8 @@ class CompiledClasswise(torch.autograd.Function):
         call, code = ctx.call
         if autograd.holds_gradient(call[0]):
             (gradient,) = ctx.saved_tensors
-            gradient = torch.where(gradient == 0, gradient, gradient * grad_output)
+            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
+            gradient = torch.where(absent, gradient, gradient * grad_output)
         else:
             input, sums, target, *others = ctx.saved_tensors
             gradient = _ops.classwise_backward(
@@ -104,7 +105,7 @@ def classwise(
     if return_stats:
         line += " sums"
     if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in autograd.WIDE:
+        if reduction != "none" and input.dtype in autograd.RESCALABLE:
             line += " gradient"
         call = line, numbers, operands.ignore_index
         if torch.compiler.is_compiling():
@@ -133,8 +134,8 @@ def _op_arguments(
     source = None
     if weight_map is not None and not isinstance(weight_map, Tensor):
         source, weight_map = weight_map, None
-    program = autograd.compiled(region, source, input, target)
-    if program is None or not (has_labels or _ignores_target(program)):
+    program = autograd.compiled(region, source, *with_channels(input, target))
+    if program is None or not _runs(program, has_labels):
         return None
     if not _has_kernel(input, target, weight, weight_map, *program.tensors):
         return None
@@ -174,10 +175,14 @@ def _op_arguments(
     return line, numbers, others, (program.region, program.source)
 
 
-def _ignores_target(program: _program.Program) -> bool:
-    """Whether no term compares the target: of probabilities, all channels would have to agree."""
+def _runs(program: _program.Program, has_labels: bool) -> bool:
+    """Whether all terms belong to positions: the variance over channels does not, nor do
+    comparisons of probabilities, in which all channels have to agree."""
     opcodes = (*program.region[::4], *program.source[::4])
-    return _program.TARGET_COMPARE not in opcodes and _program.TARGET_ISFINITE not in opcodes
+    if _program.VARIANCE in opcodes:
+        return False
+    compares = _program.TARGET_COMPARE in opcodes or _program.TARGET_ISFINITE in opcodes
+    return has_labels or not compares
 
 
 def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:

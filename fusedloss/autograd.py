@@ -5,7 +5,8 @@
                                    -> ElementwiseLoss      eager
                                    -> CompiledElementwise  inside torch.compile and torch.export
 
-The forward pass also writes the gradient where that is exact (scalar loss, float32 or float64).
+The forward pass also writes the gradient where that is exact (scalar loss; not in
+float16, where it may underflow before `grad_output`, a loss scale, has multiplied it).
 The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
 change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
 ``create_graph=True`` goes through the reference, so any order of derivative works.
@@ -21,7 +22,8 @@ from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
 _ONE_MASK = _program.Program((_program.TENSOR, 0, 0, 0))
-WIDE = (torch.float32, torch.float64)  # dtypes in which a finished gradient may be rescaled
+WIDE = (torch.float32, torch.float64)
+RESCALABLE = (*WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
@@ -88,13 +90,29 @@ class CompiledElementwise(torch.autograd.Function):
         call, numbers, code = ctx.call
         if holds_gradient(call):
             (gradient,) = ctx.saved_tensors
-            gradient = torch.where(gradient == 0, gradient, gradient * grad_output)
+            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
+            gradient = torch.where(absent, gradient, gradient * grad_output)
         else:
             input, sums, target, *others = ctx.saved_tensors
             gradient = _ops.elementwise_backward(
                 call, numbers, input, target, others, *code, grad_output, sums
             )
         return (gradient, None, None, None, None, None) + (None,) * ctx.others
+
+
+class Formatted(torch.autograd.Function):
+    """The tensor itself; its gradient gets the strides that the kernels give."""
+
+    @staticmethod
+    def forward(ctx, tensor):
+        ctx.save_for_backward(tensor)
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if _transforms.batch_backward(gradient):
+            return gradient
+        return formatted(gradient, ctx.saved_tensors[0])
 
 
 _apply_eagerly = _transforms.apply_without_transforms(ElementwiseLoss)
@@ -107,12 +125,12 @@ def elementwise(
     rest = name, options, weight, pos_weight, region, reduction, normalizer
     arguments = _op_arguments(input, target, *rest)
     if arguments is None:
-        return reference.elementwise(name, options, input, target, *rest[2:], return_stats)
+        return _by_reference(input, target, rest, return_stats)
     call, numbers, others, code = arguments
     if return_stats:
         call += " sums"
     if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in WIDE:
+        if reduction != "none" and input.dtype in RESCALABLE:
             call += " gradient"
         if torch.compiler.is_compiling():
             loss, sums = CompiledElementwise.apply(input, call, numbers, *code, target, *others)
@@ -193,6 +211,40 @@ def compiled(region, source, input: Tensor, target: Tensor) -> _program.Program 
     return None
 
 
+def _by_reference(input, target, rest, return_stats: bool):
+    """The reference; results and gradients in the memory format of what they belong to."""
+    name, options, weight, pos_weight, region, reduction, normalizer = rest
+    if not (torch.compiler.is_compiling() or _transforms.surround()):
+        input, target, pos_weight = map(_keep_format, (input, target, pos_weight))
+        if isinstance(weight, Tensor):
+            weight = _keep_format(weight)
+        elif weight is not None:
+            weight = weight.rebind(tuple(map(_keep_format, weight.tensors)))
+        if region is not None:
+            region = region.rebind(tuple(map(_keep_format, region.tensors)))
+    operands = input, target, weight, pos_weight, region, reduction, normalizer
+    result = reference.elementwise(name, options, *operands, return_stats)
+    if reduction != "none" or torch.compiler.is_compiling() or _transforms.surround():
+        return result
+    if not return_stats:
+        return formatted(result, input)
+    return formatted(result[0], input), result[1]
+
+
+def _keep_format(tensor: Tensor | None) -> Tensor | None:
+    if tensor is None or not (tensor.requires_grad and torch.is_grad_enabled()):
+        return tensor
+    return Formatted.apply(tensor)
+
+
+def formatted(values: Tensor, like: Tensor) -> Tensor:
+    """`values` with the strides of ``torch.empty_like(like)``."""
+    layout = torch.empty_like(like, dtype=values.dtype, device="meta").stride()
+    if values.stride() == layout:
+        return values
+    return values.new_empty_strided(values.shape, layout).copy_(values)
+
+
 def holds_gradient(call: str) -> bool:
     return call.endswith(" gradient")
 
@@ -206,7 +258,8 @@ def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
         input, _, target, *_ = ctx.saved_tensors
         wide = input.float() if " float_result" in ctx.call[0] else input
         loss = reference.elementwise(name, options, wide, target, *operands)
-    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
+    gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
+    return gradient if _transforms.batch_backward(grad_output) else formatted(gradient, input)
 
 
 def viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:

@@ -145,6 +145,12 @@ class Target(Quantity):
         """The region where the target is neither NaN nor infinite."""
         return TargetIsFinite()
 
+    def __getattr__(self, name):
+        message = f"fl.target has no {name!r}: it takes comparisons with a number and .isfinite()"
+        if name in ("isnan", "isinf"):
+            message += "; ~fl.target.isfinite() is where it is NaN or infinite"
+        raise AttributeError(message)
+
     def text(self):
         return "fl.target"
 

@@ -212,4 +212,6 @@ def _not_a_region(name: str, value) -> str:
         return f"{message} ({value}); compare, for example fl.target > 0"
     if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
         return f"{message}; convert it with torch.as_tensor(...) first"
+    if callable(value):
+        return f"{message}; call it, as in fl.target.isfinite()"
     return message

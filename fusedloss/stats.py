@@ -2,22 +2,40 @@
 
 from typing import NamedTuple
 
+import torch.utils._pytree as pytree
 from torch import Tensor
 
+# Torch's trees of outputs take None for a leaf, which torch.func refuses; an empty tuple has none.
+_ABSENT = ()
 
-class Stats(NamedTuple):
+
+class _Fields(NamedTuple):
+    total: Tensor
+    normalizer: Tensor
+    selected: Tensor
+    intersection: Tensor | tuple[()] = _ABSENT
+    input_sum: Tensor | tuple[()] = _ABSENT
+    target_sum: Tensor | tuple[()] = _ABSENT
+
+
+class Stats(_Fields):
     """What a loss summed on the way, as detached tensors on the device of `input`.
 
     Sums are float32 (float64 where the loss was computed in float64), so ``total`` of a float16
     loss does not overflow. Reading a field copies nothing and does not wait for the device.
+    A named tuple; goes through torch.func (``has_aux=True``), torch.compile and torch.export.
 
     Attributes:
         total: sum of mask x weight x loss; shape () or, under ``"sample_mean"``, (N,).
-            Overlap losses: the sum of the losses of the pools.
+            Overlap losses: the sum of the losses of the pools, times their class weights.
         normalizer: what the mean divides ``total`` by, same shape; under ``"sum"`` and ``"none"``
-            what the default normalizer of the function would be.
+            what the default normalizer of the function would be. Overlap losses: how many pools
+            count, or the sum of their class weights.
         selected: int64, shape (): how many elements (class losses: positions) take part.
-        intersection, input_sum, target_sum: per pool, for overlap losses; None elsewhere.
+        intersection, input_sum, target_sum: sums of p t, p and t per pool, for overlap losses;
+            None elsewhere.
+
+    Compounds: the first three of the pointwise loss, the others of Dice.
 
     Example::
 
@@ -28,9 +46,38 @@ class Stats(NamedTuple):
         (1.5, 3.0, 2.0, 2)
     """
 
-    total: Tensor
-    normalizer: Tensor
-    selected: Tensor
-    intersection: Tensor | None = None
-    input_sum: Tensor | None = None
-    target_sum: Tensor | None = None
+    __slots__ = ()
+
+    def __getitem__(self, index):
+        values = tuple.__getitem__(self, index)
+        if isinstance(index, slice):
+            return tuple(_present(value) for value in values)
+        return _present(values)
+
+    @property
+    def intersection(self) -> Tensor | None:
+        return self[3]
+
+    @property
+    def input_sum(self) -> Tensor | None:
+        return self[4]
+
+    @property
+    def target_sum(self) -> Tensor | None:
+        return self[5]
+
+    def _asdict(self):
+        return {name: getattr(self, name) for name in self._fields}
+
+    def __repr__(self):
+        shown = [f"{name}={value!r}" for name, value in self._asdict().items() if value is not None]
+        return f"Stats({', '.join(shown)})"
+
+
+def _present(value) -> Tensor | None:
+    return None if isinstance(value, tuple) else value
+
+
+# torch.export.save writes the name of the type into the file.
+if hasattr(pytree, "_register_namedtuple"):
+    pytree._register_namedtuple(Stats, serialized_type_name="fusedloss.Stats")

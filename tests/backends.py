@@ -33,6 +33,20 @@ def replaced_ops(forward=None, backward=None, scale=None):
             setattr(_ops, name, old)
 
 
+@contextlib.contextmanager
+def kernels_only():
+    """A call that takes the reference path fails."""
+
+    def refuse(*_, **__):
+        raise AssertionError("no kernel took this call")
+
+    saved, fusedloss.reference.elementwise = fusedloss.reference.elementwise, refuse
+    try:
+        yield
+    finally:
+        fusedloss.reference.elementwise = saved
+
+
 @dataclasses.dataclass(frozen=True)
 class Backend:
     """`active` is a context manager within which `functions` run on this backend."""

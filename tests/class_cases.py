@@ -11,12 +11,12 @@ import torch
 import fusedloss as fl
 from tests import cases
 from tests import numpy_terms as terms
-from tests.cases import FLOATS, INTEGERS, REDUCTIONS, generator, make_weight, normalizers
+from tests.cases import make_weight
 from tests.numpy_terms import Term
 
-__all__ = ["FLOATS", "REDUCTIONS", "generator", "make_weight", "normalizers"]
-
-LABELS = tuple(dtype for dtype in INTEGERS if dtype is not torch.bool)
+FLOATS, REDUCTIONS, LAYOUTS = cases.FLOATS, cases.REDUCTIONS, cases.LAYOUTS
+generator, normalizers = cases.generator, cases.normalizers
+LABELS = tuple(dtype for dtype in cases.INTEGERS if dtype is not torch.bool)
 INDEX, PROBABILITY = "index", "probability"
 
 
@@ -253,5 +253,3 @@ OWN_LABELS = {  # of class indices alone
         terms.number(1), terms.boundary(radius=2, inside=3.0, outside=0.25)
     ),
 }
-
-LAYOUTS = cases.LAYOUTS

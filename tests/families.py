@@ -6,7 +6,7 @@ reference. A family without a file has none.
 
 from fusedloss import functional, modules
 
-FAMILIES = ("elementwise", "class", "overlap")
+FAMILIES = ("elementwise", "class", "overlap", "compound")
 
 
 def _defined(package, family):
@@ -16,4 +16,4 @@ def _defined(package, family):
 
 FUNCTIONS = {family: _defined(functional, family) for family in FAMILIES}
 MODULES = {family: _defined(modules, family) for family in FAMILIES}
-ELEMENTWISE, CLASS, OVERLAP = (FUNCTIONS[family] for family in FAMILIES)
+ELEMENTWISE, CLASS, OVERLAP, COMPOUND = (FUNCTIONS[family] for family in FAMILIES)

@@ -7,6 +7,7 @@ import torch
 import fusedloss as fl
 from tests import cases
 from tests.oracle import active
+from tests.random_terms import RandomTerms
 
 _DTYPE_WEIGHTS = (6, 3, 2, 2)  # of cases.FLOATS
 
@@ -39,14 +40,15 @@ def random_problem(seed: int) -> cases.Problem:
         loss,
         _layout(cases.make_input(loss, shape, dtype, rng.tensors), rng),
         _layout(cases.make_target(loss, shape, target_dtype, rng.tensors), rng),
-        weight=_weight(loss, shape, rng) if rng.chance(0.5) else None,
+        weight=_weight(loss, shape, rng) if rng.chance(0.6) else None,
         pos_weight=_operand(_aligned(shape, rng), rng, 0.0) if loss.pos_weight else None,
         mask=_region(shape, rng, rng.randrange(4)) if rng.chance(0.8) else None,
         reduction=reduction,
         normalizer=_normalizer(reduction, rng),
         grad_output=_grad_output(reduction, shape, rng),
     )
-    return _spoiled(problem) if rng.chance(0.5) else problem
+    reads_input = "fl.input" in f"{problem.mask!r} {problem.weight!r}"
+    return problem if reads_input or rng.chance(0.5) else _spoiled(problem)
 
 
 def _shape(rng):
@@ -92,22 +94,26 @@ def _operand(shape, rng, zeros):
     return _layout(cases.make_weight(shape, rng.dtype(), rng.tensors, zeros), rng)
 
 
+def _terms(shape, rng):
+    return RandomTerms(
+        shape,
+        rng,
+        operand=lambda: _operand(_sectioned(shape, rng), rng, 0.3),
+        layout=lambda tensor: _layout(tensor, rng),
+    )
+
+
 def _weight(loss, shape, rng):
+    if rng.chance(0.4):
+        return _terms(shape, rng).source(rng.choice((1, 1, 2, 3, 5)))
     torch_rules = loss.name.startswith("binary_cross_entropy")
     return _operand(_aligned(shape, rng) if torch_rules else _sectioned(shape, rng), rng, 0.2)
 
 
 def _region(shape, rng, depth):
     if depth == 0 or rng.chance(0.2):
-        kind = rng.randrange(3)
-        if kind == 0:
-            return fl.target.isfinite()
-        if kind == 1:
-            value = rng.choice((0, 1, -1, 0.25, 0.5, -0.7, 0.1, 1e9))
-            comparison = rng.choice(("gt", "ge", "lt", "le", "eq", "ne"))
-            return getattr(fl.target, f"__{comparison}__")(value)
-        mask = _operand(_sectioned(shape, rng), rng, 0.3)
-        return mask if depth == 0 else fl.regions.as_region(mask)
+        region = _terms(shape, rng).region()
+        return region.tensor if isinstance(region, fl.regions.TensorRegion) else region
     if rng.chance(0.25):
         return ~fl.regions.as_region(_region(shape, rng, depth - 1))
     left = fl.regions.as_region(_region(shape, rng, depth - 1))

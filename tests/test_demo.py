@@ -1,6 +1,8 @@
 """The demo: its data, its measurements, and a short run from the command line to the pictures."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -99,3 +101,35 @@ def test_a_short_run(tmp_path, capsys):
         path = tmp_path / f"{name}.png"
         assert path.stat().st_size < 300_000
         assert np.asarray(Image.open(path).convert("L")).std() > 10, f"{name}.png is blank"
+
+
+# (arguments, what the one line says)
+REFUSED = (
+    (["--steps", "0"], "--steps must be at least 1, got 0"),
+    (["--crop", "501"], "--crop must be from 32 to 500 pixels, got 501"),
+    (["--crop", "0"], "--crop must be from 32 to 500 pixels, got 0"),
+    (["--device", "cuda:99"], "--device cuda:99: torch"),
+    (["--device", "tpu"], "--device must be cpu or cuda, got tpu"),
+    (["--device", "meta"], "--device must be cpu or cuda, got meta"),
+    (["--out", __file__], "--out must be a folder"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=lambda value: str(value[0:2]))
+def test_bad_arguments_are_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert printed.startswith("python -m fusedloss.demo: ") and said in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ("skimage", "matplotlib", "tqdm"))
+def test_a_missing_extra_is_named(module):
+    code = f"import sys; sys.modules[{module!r}] = None; import fusedloss.demo.__main__ as demo; "
+    command = [sys.executable, "-c", code + "demo.main(['--steps', '1'])"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    said = f"python -m fusedloss.demo: {module} is missing: pip install 'fusedloss[demo]'"
+    assert refused.stderr.strip() == said

@@ -7,8 +7,9 @@ import torch
 
 import fusedloss as fl
 from fusedloss import functional as F
+from fusedloss.reference import _sums
 from tests import cases
-from tests.cases import FLOATS, FUNCTIONS, REDUCTIONS
+from tests.cases import FLOATS, FUNCTIONS, LOSSES, REDUCTIONS
 from tests.oracle import evaluate
 
 # Sizes at which work is spread over threads (32768 elements and more), even and ragged.
@@ -125,3 +126,68 @@ def test_weights_that_add_up(real_backend):
         wanted = torch.tensor(value).double().item() * count
         assert abs(stats.normalizer.item() - wanted) <= 1e-6 * wanted
         assert stats.selected.item() == count
+
+
+# (mask and weight of `shape`) so that sums go over all dims, over some, over none.
+BROADCASTS = {
+    "full": lambda shape: shape,
+    "column": lambda shape: (shape[0], 1, *shape[2:]),
+    "channels": lambda shape: (1, shape[1], *[1] * (len(shape) - 2)),
+    "scalar": lambda shape: (),
+}
+
+
+def derivatives(loss, shape, broadcast, reduction):
+    """Value, stats, first and second derivatives of everything, from the reference."""
+    rng = cases.generator(str(loss), shape)
+    problem = cases.make_problem(loss, shape, rng=rng)
+    given = BROADCASTS[broadcast](shape)
+    tensors = {
+        "input": cases.LAYOUTS["channels_last"](problem.input),
+        "target": problem.target,
+        "weight": 0.5 + torch.rand(given, generator=rng),
+        "mask": 0.5 + torch.rand(given, generator=rng),
+    }
+    if loss.pos_weight:
+        tensors["pos_weight"] = torch.tensor(0.75) if broadcast == "scalar" else problem.pos_weight
+    tensors = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+    options = dict(loss.options, reduction=reduction, return_stats=True)
+    value, stats = getattr(fl.reference, loss.name)(**tensors, **options)
+    leaves = list(tensors.values())
+    first = torch.autograd.grad(value, leaves, torch.full_like(value, 0.7), create_graph=True)
+    # not summed, so that no sum of this test's own comes in
+    ramps = [torch.linspace(-1, 1, g.numel()).reshape(g.shape) for g in first]
+    used = [(g, ramp) for g, ramp in zip(first, ramps, strict=True) if g.requires_grad]
+    graphs, ramps = zip(*used, strict=True)
+    second = torch.autograd.grad(graphs, leaves, ramps, allow_unused=True)
+    return [value, *stats[:3], *first, *(g for g in second if g is not None)]
+
+
+@pytest.mark.parametrize("broadcast", BROADCASTS)
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_the_reference_has_the_same_bits_for_every_number_of_threads(threads, loss, broadcast):
+    row = LOSSES.index(loss) + list(BROADCASTS).index(broadcast)
+    shape = ((3, 70_001), (2, 3, 97, 301), (1, 200_003), (1, 1, 501, 403))[row % 4]
+    reduction = REDUCTIONS[row // 4 % 4]
+    threads(1)
+    wanted = derivatives(loss, shape, broadcast, reduction)
+    for count in (2, 3, 7):
+        threads(count)
+        for got, right in zip(derivatives(loss, shape, broadcast, reduction), wanted, strict=True):
+            assert torch.equal(got, right)
+
+
+@pytest.mark.parametrize("count", (4096, 4097, 32_768, 10_000_000, 20_000_003))
+def test_sums_of_the_reference(threads, count):
+    values = torch.rand(count, generator=cases.generator(count))
+    exact = values.double().sum()
+    sums = []
+    for number in (1, 2, 5, 8):
+        threads(number)
+        sums.append(_sums.total(values, values.shape, False))
+        leaf = torch.tensor(1.0, requires_grad=True)
+        torch.autograd.backward(_sums.spread(leaf, (count,)).expand(count), values)
+        sums.append(leaf.grad)
+    assert abs(sums[0].double() - exact) <= 1e-6 * exact
+    assert all(torch.equal(got, sums[index % 2]) for index, got in enumerate(sums))
+    torch.testing.assert_close(sums[1].double(), exact, rtol=1e-6, atol=0)

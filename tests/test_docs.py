@@ -18,11 +18,14 @@ from fusedloss import functional, modules, reference
 from tests import (
     cases,
     class_cases,
+    compound_cases,
     families,
     numpy_classes,
+    overlap_cases,
     reference_cases,
     test_class_modules,
     test_modules,
+    test_overlap_modules,
 )
 
 PUBLIC = [fl] + [
@@ -85,13 +88,16 @@ TABLES = {
         [*numpy_classes.FORMULAS],
         [function for function, *_ in test_class_modules.TABLE.values()],
     ),
+    "overlap": ([name for name, _ in overlap_cases.LOSSES],),
+    "compound": ([name for name, *_ in compound_cases.LOSSES],),
 }
 # functions that take a normalizer: the one that None stands for
 DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS, **reference.CLASS_NORMALIZERS}
+DEFAULT_NORMALIZERS |= compound_cases.DEFAULT_NORMALIZERS
 # module: the function that it calls
 CALLED = {
     name: row[0]
-    for table in (test_modules, test_class_modules)
+    for table in (test_modules, test_class_modules, test_overlap_modules)
     for name, row in table.TABLE.items()
 }
 

@@ -123,6 +123,32 @@ def test_broadcast_shapes(backend, shape, layout):
         assert_stride_of_empty_like(got.gradient, input)
 
 
+@pytest.mark.parametrize("others", LAYOUTS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("reduction", ("mean", "none"))
+def test_results_of_the_reference_path_have_the_format_of_their_tensor(reduction, layout, others):
+    """Where gradients of more than the input are wanted, and with create_graph."""
+    rng = cases.generator(layout, others)
+    shape = (2, 3, 4, 5)
+    tensors = {name: torch.rand(shape, generator=rng) for name in ("target", "weight", "mask")}
+    tensors = {name: LAYOUTS[others](tensor).requires_grad_() for name, tensor in tensors.items()}
+    mask = tensors.pop("mask")
+    tensors["input"] = LAYOUTS[layout](torch.rand(shape, generator=rng)).requires_grad_()
+    value = fl.mse_loss(**tensors, mask=mask & (fl.target > 0.1), reduction=reduction)
+    if reduction == "none":
+        assert_stride_of_empty_like(value, tensors["input"])
+    leaves = (*tensors.values(), mask)
+    for create_graph in (False, True):
+        gradients = torch.autograd.grad(
+            value, leaves, torch.ones_like(value), retain_graph=True, create_graph=create_graph
+        )
+        for leaf, gradient in zip(leaves, gradients, strict=True):
+            assert_stride_of_empty_like(gradient, leaf)
+    value = fl.mse_loss(tensors["input"], tensors["target"].detach(), mask=mask.detach() > 0.5)
+    (gradient,) = torch.autograd.grad(value, tensors["input"], create_graph=True)
+    assert_stride_of_empty_like(gradient, tensors["input"])
+
+
 @pytest.mark.parametrize("name", ("weight", "pos_weight"))
 @pytest.mark.parametrize("shape", ((3, 3, 3), (3, 3), (3, 1), (3,), (1,), ()), ids=str)
 def test_bce_weights_follow_torch_alone(backend, shape, name):

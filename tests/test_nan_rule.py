@@ -202,3 +202,95 @@ def test_nan_that_takes_part_propagates(backend, loss, value):
     others = torch.ones(SHAPE, dtype=torch.bool)
     others[1, 2, 3, 4] = False
     assert torch.equal(result.gradient[others], clean.gradient[others])
+
+
+# ---- a grad_output that is NaN or infinite -----------------------------------------------------
+
+NAN, INF = float("nan"), float("inf")
+
+
+def _with_zero_derivatives(loss, excluded, reduction, dtype):
+    """A problem in which every second row has derivatives of exactly 0."""
+    problem = clean_problem(loss, excluded, reduction, dtype)
+    input = problem.input.clone()
+    input[..., ::2, :] = problem.target[..., ::2, :]
+    return problem.with_(input=input)
+
+
+def _value_of(function, problem, backend):
+    """The loss, and input, for a gradient."""
+    problem = {"input": problem.input, "target": problem.target} | problem.arguments()
+    placed = {name: backend.place(value) for name, value in problem.items()}
+    input = placed["input"].requires_grad_()
+    return function(**placed), input
+
+
+EXCLUDED_BY = ("positions", "weight", "mask-and-weight", "and")
+WITH_ZEROS = ("l1_loss", "mse_loss", "huber_loss", "binary_cross_entropy")
+
+
+@pytest.mark.parametrize("excluded", EXCLUDED_BY)
+@pytest.mark.parametrize("name", WITH_ZEROS)
+def test_grad_output_that_is_not_finite(backend, name, excluded):
+    """0 * NaN and 0 * inf are NaN at an element that takes part, as in torch; others stay 0."""
+    function = getattr(backend.functions, name)
+    for dtype in backend.thin(cases.FLOATS):
+        for reduction in backend.thin(("mean", "sum", "sample_mean"), len(excluded)):
+            assert_scaled(backend, function, cases.FUNCTION[name], excluded, reduction, dtype)
+
+
+@pytest.mark.parametrize("excluded", EXCLUDED_BY)
+@pytest.mark.parametrize("name", WITH_ZEROS)
+def test_grad_output_that_is_not_finite_in_compiled_code(real_backend, name, excluded):
+    torch._dynamo.reset()
+    function = getattr(real_backend.functions, name)
+    function = torch.compile(function, fullgraph=True, backend="aot_eager")
+    loss = cases.FUNCTION[name]
+    assert_scaled(real_backend, function, loss, excluded, "mean", torch.float32)
+
+
+def assert_scaled(backend, function, loss, excluded, reduction, dtype):
+    problem = _with_zero_derivatives(loss, excluded, reduction, dtype)
+    value, input = _value_of(function, problem, backend)
+    (unit,) = torch.autograd.grad(value, input, retain_graph=True)
+    taking_part = backend.place(active(problem))
+    assert unit[taking_part].eq(0).any() and unit[taking_part].ne(0).any()
+    wide = dtype in (torch.float32, torch.float64)  # others may round a derivative to 0
+    for factor in (NAN, INF, -INF, -2.0, 0.0) if wide else (NAN, -2.0):
+        grad_output = torch.full_like(value, factor)
+        (got,) = torch.autograd.grad(value, input, grad_output, retain_graph=True)
+        wanted = torch.where(taking_part, unit * factor, 0.0)
+        torch.testing.assert_close(got, wanted, rtol=1e-2, atol=1e-6, equal_nan=True)
+        assert (got[~taking_part] == 0).all()
+
+
+@pytest.mark.parametrize("normalizer", (0.0, 2.0))
+def test_an_empty_mean_has_zero_gradients_whatever_the_grad_output(backend, normalizer):
+    input = backend.place(torch.zeros(4)).requires_grad_()
+    divisor = backend.place(torch.tensor(normalizer))
+    value = backend.functions.l1_loss(input, backend.place(torch.zeros(4)), normalizer=divisor)
+    (gradient,) = torch.autograd.grad(value, input, torch.full_like(value, NAN))
+    assert gradient.eq(0).all() if normalizer == 0 else gradient.isnan().all()
+
+
+@pytest.mark.parametrize("factor", (NAN, INF))
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("excluded", EXCLUDED)
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_grad_output_that_is_not_finite_through_the_reference(loss, excluded, reduction, factor):
+    """By every tensor of the call: what is hidden stays 0, whichever branch it stands behind."""
+    problem = clean_problem(loss, excluded, reduction)
+    given = {"input": problem.input, "target": problem.target} | problem.arguments()
+    tensors = {
+        name: given[name].clone().requires_grad_()
+        for name in ("input", "target", "weight", "mask")
+        if torch.is_tensor(given[name]) and given[name].is_floating_point()
+    }
+    value = getattr(fl.reference, loss.name)(**(given | tensors))
+    grad_output = torch.full_like(value, factor)
+    gradients = torch.autograd.grad(value, list(tensors.values()), grad_output)
+    taking_part = active(problem)
+    for (name, tensor), gradient in zip(tensors.items(), gradients, strict=True):
+        hidden = ~taking_part if name in ("input", "target") else tensor == 0
+        assert (gradient[hidden] == 0).all(), name
+    assert not gradients[0][taking_part].isfinite().any()

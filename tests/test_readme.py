@@ -21,6 +21,8 @@ from tests.test_docs import DEFAULT_NORMALIZERS
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMON = {"input", "target", "weight", "reduction", "mask", "normalizer", "return_stats"}
+OF_OVERLAP = {"activation", "smooth", "per", "weight_map", "ignore_index"}
+OF_OVERLAP |= {"include_background", "skip_absent"}
 LEGACY = {"size_average", "reduce"}
 
 
@@ -122,6 +124,11 @@ TABLES = {
         f"| function | ℓ at a position of class y | {COLUMNS}",
         COMMON | {"weight_map", "ignore_index"},
     ),
+    "overlap": ("| function | loss of a pool | own arguments | module |\n", COMMON | OF_OVERLAP),
+    "compound": (
+        f"| function | beside Dice | {COLUMNS}",
+        COMMON | OF_OVERLAP | {"squared", "dice_weight", "dice_class_weight"},
+    ),
 }
 LOSSES = {family: table("Losses", header) for family, (header, _) in TABLES.items()}
 ROWS = [(family, row) for family, rows in LOSSES.items() for row in rows]
@@ -149,6 +156,11 @@ def test_the_table_of_losses_is_right(family, row):
 def test_common_arguments_are_all_named():
     rows = table("Losses", "| argument | |\n")
     assert {name for row in rows for name in code(row[0])} == COMMON
+
+
+def test_common_arguments_of_overlap_losses_are_all_named():
+    rows = table("Losses", "| of overlap losses | |\n")
+    assert {code(row[0])[0] for row in rows} == OF_OVERLAP | {"target", "weight"}
 
 
 def test_limits_of_the_kernels():

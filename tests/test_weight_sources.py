@@ -12,6 +12,7 @@ import fusedloss as fl
 from fusedloss import reference
 from tests import cases
 from tests import numpy_terms as terms
+from tests.backends import kernels_only
 from tests.families import ELEMENTWISE
 from tests.numpy_terms import number
 from tests.test_region_terms import MATRIX, PLANE, SEQUENCE, SPACE, operands, rand
@@ -110,14 +111,16 @@ def test_a_loss_with_a_source_is_one_with_its_map(shape, term):
         for normalizer in cases.normalizers(reduction)[:5]:
             options = {"reduction": reduction, "normalizer": normalizer, "return_stats": True}
             source = {"weight": term.expression, "mask": fl.target > -0.5}
-            got, stats = fl.mse_loss(input, target, **source, **options)
+            with kernels_only():
+                got, stats = fl.mse_loss(input, target, **source, **options)
             tensors = {"weight": weight, "mask": region}
             wanted, right = reference.mse_loss(input, target, **tensors, **options)
-            close(got, wanted, rtol=0, atol=0)
+            close(got, wanted, rtol=2e-6)
             for field, other in zip(stats[:3], right[:3], strict=True):
-                close(field, other, rtol=0, atol=0)
+                close(field, other, rtol=2e-6)
             gradients = [torch.autograd.grad(loss.sum(), input)[0] for loss in (got, wanted)]
-            close(*gradients, rtol=0, atol=0)
+            finite = weight.expand_as(input).isfinite()
+            close(*(gradient[finite] for gradient in gradients), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -127,9 +130,10 @@ def test_every_loss_takes_every_source(name):
         for case, term in TABLE:
             if case == shape:
                 weight = fl.weight_map(term.expression, input, target)
-                got = getattr(fl, name)(input, target, weight=term.expression)
+                with kernels_only():
+                    got = getattr(fl, name)(input, target, weight=term.expression)
                 wanted = getattr(reference, name)(input, target, weight=weight)
-                close(got, wanted, rtol=0, atol=0)
+                close(got, wanted, rtol=4e-6)
 
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits"])

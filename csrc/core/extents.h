@@ -26,6 +26,7 @@ struct Extents {
   int64_t outer = 1;
   int64_t channels = 1;
   int64_t inner = 1;
+  int channel_axis = -1;  // the axis of `channels`; none where it is 1 or merged
 
   FL_HOST_DEVICE int64_t positions() const { return channels == 0 ? 0 : outer * inner; }
   FL_HOST_DEVICE int64_t elements() const { return outer * channels * inner; }

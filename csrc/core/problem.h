@@ -203,6 +203,7 @@ class ProblemBuilder {
       extents->size[i] = group.size;
       extents->dim[i] = static_cast<int8_t>(group.innermost);
       if (i == channel) {
+        extents->channel_axis = i;
         extents->channels = group.size;
       } else if (i < channel || (group.is_sample && needs.keep_samples)) {
         extents->outer *= group.size;

@@ -220,6 +220,7 @@ inline void bind(const TensorView* first, const TensorView* end, ProblemBuilder*
 
 inline Places places_of(const TensorView& input, const Extents& extents) {
   Places places;
+  if (input.rank >= 2) places.samples = input.size[0];
   places.spatial = std::max(0, input.rank - 2);
   for (int dim = 0; dim < places.spatial; ++dim) {
     places.size[dim] = input.size[input.rank - 1 - dim];

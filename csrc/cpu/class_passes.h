@@ -26,12 +26,12 @@ struct ClassPass {
   int64_t pitch;
   bool streams;  // the gradient goes past the caches
 
-  ClassPass(const ClasswiseParams& p, const ClassWeights<T>& weights)
+  ClassPass(const ClasswiseParams& p, const ClassWeights<T>& weights, ParallelFor parallel_for)
       : params(p),
         class_weights(weights),
         input(p.input, p.extents, p.classes),
         grad_input(p.grad_input, p.extents, p.classes),
-        weighting(p, weights),
+        weighting(p, weights, parallel_for),
         tiling(p.extents, p.classes, sizeof(T), input.run()),
         pitch(tiling.lanes()),
         streams(p.extents.positions() * p.classes * int64_t{sizeof(T)} >= kStreamedBytes) {}
@@ -59,8 +59,9 @@ class LabelPass : ClassPass<T> {
     std::vector<T> planes;
   };
 
-  LabelPass(const Loss& loss, const ClasswiseParams& params, const ClassWeights<T>& weights)
-      : Base(params, weights), loss_(loss) {}
+  LabelPass(const Loss& loss, const ClasswiseParams& params, const ClassWeights<T>& weights,
+            ParallelFor parallel_for)
+      : Base(params, weights, parallel_for), loss_(loss) {}
 
   using Base::tiling;
 
@@ -154,8 +155,9 @@ class ProbabilityPass : ClassPass<T> {
     std::vector<T> planes, target;
   };
 
-  ProbabilityPass(const Loss& loss, const ClasswiseParams& params, const ClassWeights<T>& weights)
-      : Base(params, weights),
+  ProbabilityPass(const Loss& loss, const ClasswiseParams& params, const ClassWeights<T>& weights,
+                  ParallelFor parallel_for)
+      : Base(params, weights, parallel_for),
         loss_(loss),
         target_(params.target, params.extents, params.classes),
         smoothing_{static_cast<T>(1 - params.label_smoothing),

@@ -137,9 +137,10 @@ void visit_driver(const char* name, const double* options, const ClasswiseParams
       visit(driver);
     };
     if constexpr (Loss::kSums != ClassSums::kNone) {
-      if (!params.has_labels) return with_pass(ProbabilityPass<Loss, T>(loss, params, weights));
+      if (!params.has_labels)
+        return with_pass(ProbabilityPass<Loss, T>(loss, params, weights, parallel_for));
     }
-    with_pass(LabelPass<Loss, T>(loss, params, weights));
+    with_pass(LabelPass<Loss, T>(loss, params, weights, parallel_for));
   });
 }
 

@@ -30,8 +30,9 @@ class ElementwiseDriver {
       : loss_(loss),
         params_(params),
         parallel_for_(parallel_for),
-        weighting_(params.region, params.bindings, params.weight, params.target, params.extents,
-                   params.normalizer),
+        weighting_({params.region, params.weight_source, params.bindings, params.weight,
+                    params.input, params.target, params.extents, params.normalizer},
+                   parallel_for),
         tiling_(weighting_.tiling()),
         input_(params.input, params.extents),
         target_(params.target, params.extents),
@@ -79,7 +80,20 @@ class ElementwiseDriver {
     int64_t channel = 0;
     weighting_.for_each_run(tile, scratch.weighting, [&](int64_t index, const Weights<T>& weights) {
       if (sums != nullptr) weighting_.add(weights, tile, channel++, scratch.weighting, *sums);
-      total += run_loss(index, tile, weights.w, scratch);
+      if (weights.parts == nullptr) {
+        total += run_loss(index, tile, weights.w, scratch);
+        return;
+      }
+      weights.parts->for_each(tile.count, [&](int64_t begin, int64_t end, bool is_active) {
+        TileRange part = tile;
+        part.begin += begin;
+        part.count = end - begin;
+        if (is_active) {
+          total += run_loss(index + begin, part, weights.w + begin, scratch);
+        } else {
+          write_zeros(index + begin, part.count, scratch);
+        }
+      });
     });
     return total;
   }
@@ -88,7 +102,7 @@ class ElementwiseDriver {
     const int64_t count = range.count;
     ElementwiseTile<T> tile{};
     tile.count = count;
-    tile.next = range.next(index);
+    tile.next = weighting_.leaves_unread() ? 0 : range.next(index);
     tile.x = load(input_, index, count, scratch.x);
     tile.t = load(target_, index, count, scratch.t);
     if (pos_weight_) tile.pos_weight = load(pos_weight_, index, count, scratch.pos_weight);
@@ -115,6 +129,15 @@ class ElementwiseDriver {
     map(tile);
     store(value_, index, count, tile.value);
     return params_.wants_sums ? SumLoops<T>::sum(tile.value, count) : 0;
+  }
+
+  // Where nothing takes part nothing is read.
+  void write_zeros(int64_t index, int64_t count, Scratch& scratch) {
+    const Stream& result = grad_input_ ? grad_input_ : value_;
+    if (!grad_input_ && params_.reduction != Reduction::kNone) return;
+    T* memory = result.dtype == kDType ? direct<T>(result, index, count) : nullptr;
+    std::fill_n(memory != nullptr ? memory : scratch.result, count, T(0));
+    if (memory == nullptr) store(result, index, count, scratch.result);
   }
 
   double write_gradient(int64_t index, ElementwiseTile<T>& tile, double scale, bool backward,

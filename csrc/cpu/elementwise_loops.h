@@ -4,6 +4,7 @@
 // element with w == 0 does not exist: its value never enters the sum and its gradient is exactly 0.
 #pragma once
 
+#include "core/stored_gradient.h"
 #include "cpu/streaming_store.h"
 #include "cpu/tile_loops.h"
 #include "losses/registry.h"
@@ -82,7 +83,9 @@ struct ElementwiseLoops {
         sum += kWeighted ? zero_unless(weight != T(0), weighted) : weighted;
       }
       if constexpr (kWants != Wants::kValue) {
-        const T slope = weight * scale * derivative(loss, x[i], t[i], pos_weight);
+        const T dl_dx = derivative(loss, x[i], t[i], pos_weight);
+        const T slope = kWants == Wants::kBoth ? stored_gradient(weight * -scale, dl_dx)
+                                               : weight * scale * dl_dx;
         gradient[i] = kWeighted ? zero_unless(weight != T(0), slope) : slope;
       }
     }

@@ -50,7 +50,7 @@ struct ClassWeights {
 };
 
 template <class T>
-struct LabelLoops {
+struct PositionLoops {
   // Fills all but `mask` from it, the raw labels and the weight (nullptr: as the mask); returns how
   // many labels are out of range where they count.
   FL_VECTOR_CLONES static int64_t weigh(const int64_t* label, const T* mask, const T* weight,
@@ -101,11 +101,19 @@ class LabelWeighting {
     alignas(64) int64_t label[kMaxLanes];
   };
 
-  LabelWeighting(const ClasswiseParams& params, const ClassWeights<T>& class_weights)
+  LabelWeighting(const ClasswiseParams& params, const ClassWeights<T>& class_weights,
+                 ParallelFor parallel_for)
       : params_(params),
         class_weights_(class_weights),
-        weighting_(params.region, params.bindings, params.weight_map, params.target.positions,
-                   params.extents, Normalizer::kWeights),
+        weighting_({.region = params.region,
+                    .weight_source = params.weight_source,
+                    .bindings = params.bindings,
+                    .weight = params.weight_map,
+                    .input = params.input.positions,
+                    .target = params.target.positions,
+                    .extents = params.extents,
+                    .normalizer = Normalizer::kWeights},
+                   parallel_for),
         labels_(params.target.positions, params.extents) {}
 
   // Returns the index of the first label out of range where it counts, or -1.
@@ -114,13 +122,13 @@ class LabelWeighting {
     weighting_.for_each_run(TileRange{tile.sample, tile.begin, tile.count, 1, 0}, scratch.weighting,
                             [&](int64_t, const Weights<T>& found) { weights = found; });
     const int64_t* labels = load(labels_, tile.begin, tile.count, scratch.label);
-    const int64_t bad = LabelLoops<T>::weigh(
+    const int64_t bad = PositionLoops<T>::weigh(
         labels, weights.mask, weights.w == weights.mask ? nullptr : weights.w, params_.ignore_index,
         params_.matches_ignored, params_.classes, tile.count, result);
     if (bad != 0) return tile.begin + first_bad(labels, weights, tile.count);
     if (class_weights_.data() != nullptr) {
       const bool needs_own = params_.label_smoothing == 0 || !class_weights_.any;
-      LabelLoops<T>::look_up(class_weights_.data(), needs_own, tile.count, result);
+      PositionLoops<T>::look_up(class_weights_.data(), needs_own, tile.count, result);
     }
     return -1;
   }
@@ -142,7 +150,7 @@ class LabelWeighting {
     sums.selected += SumLoops<T>::count_nonzero(tile.mask, count);
     sums.mask += mask;
     sums.positions += mask;
-    sums.weights += LabelLoops<T>::sum_of_products(tile.w, tile.class_weight, count);
+    sums.weights += PositionLoops<T>::sum_of_products(tile.w, tile.class_weight, count);
   }
 
  private:

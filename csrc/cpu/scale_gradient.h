@@ -1,5 +1,4 @@
-// Multiplies a dense float or double gradient in place. What is exactly 0 stays 0 also beside NaN
-// and infinity: it may be 0 because it does not exist.
+// Multiplies a dense float or double gradient in place, by the rule of core/stored_gradient.h.
 #pragma once
 
 #include <cstdint>

@@ -86,15 +86,6 @@ struct MoveLoops {
 
 template <class T>
 struct RegionLoops {
-  FL_VECTOR_CLONES static void both(T* a, const T* b, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) a[i] = mask_and(a[i], b[i]);
-  }
-  FL_VECTOR_CLONES static void either(T* a, const T* b, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) a[i] = mask_or(a[i], b[i]);
-  }
-  FL_VECTOR_CLONES static void negate(T* a, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) a[i] = mask_not(a[i]);
-  }
   FL_VECTOR_CLONES static void product(const T* a, const T* b, T* result, int64_t count) {
     for (int64_t i = 0; i < count; ++i) result[i] = mask_and(a[i], b[i]);
   }

@@ -1,67 +1,96 @@
 // Mask and weight of a tile, and what they add to the normalizers. Knows no loss: all families use
 // it.
 //
-//     Weighting<float> weighting(region, weight, target, extents, normalizer);
-//     weighting.for_each_run(tile, scratch, [&](int64_t index, const Weights<float>& weights) { ...
-//     }); weighting.add_sums(tile, scratch, sums);
+//     Weighting<float> weighting({.region = ..., .weight = ..., ...}, parallel_for);
+//     weighting.for_each_run(tile, scratch, [&](int64_t index, const Weights<float>& weights)
+//     {...}); weighting.add_sums(tile, scratch, sums);
 //
 // What does not vary over channels is worked out once per tile and handed to every channel's run.
+// Where a run is masked out its weight is not even looked at, and `Weights::parts` tells the caller
+// what to leave alone.
 #pragma once
 
-#include "cpu/region_evaluator.h"
+#include "cpu/active_parts.h"
+#include "cpu/program_evaluator.h"
+#include "cpu/range_phase.h"
 #include "cpu/stream.h"
 #include "cpu/tiling.h"
 #include "reductions/sums.h"
 
 namespace fusedloss::cpu {
 
+// What decides mask and weight; `weight` and `weight_source` are never both there.
+struct WeightingInputs {
+  const Program& region;
+  const Program& weight_source;
+  const Bindings& bindings;
+  const Operand& weight;
+  const Operand& input;
+  const Operand& target;
+  const Extents& extents;
+  Normalizer normalizer;
+};
+
 template <class T>
 struct Weights {
-  const T* mask = nullptr;  // nullptr: 1
-  const T* w = nullptr;     // mask * weight, nullptr: 1
+  const T* mask = nullptr;             // nullptr: 1
+  const T* w = nullptr;                // mask * weight, nullptr: 1
+  const ActiveParts* parts = nullptr;  // where w is not 0; nullptr: anywhere
 };
 
 template <class T>
 class Weighting {
  public:
   struct Scratch {
-    typename RegionEvaluator<T>::Scratch region;
+    ProgramWork<T> work;
+    typename ProgramEvaluator<T>::Slots region, source;
+    bool source_is_prepared;
+    ActiveParts parts;
     alignas(64) T weight[kTile], w[kTile], largest[kTile];
   };
 
-  Weighting(const Program& region, const Bindings& bindings, const Operand& weight,
-            const Operand& target, const Extents& extents, Normalizer normalizer)
-      : extents_(extents),
-        tiling_(extents, normalizer == Normalizer::kPositions),
-        region_(region, bindings, target, extents),
-        weight_(weight, extents),
-        has_region_(region),
-        is_binary_(region.is_binary),
-        counts_positions_(normalizer == Normalizer::kPositions),
-        shared_(extents.channels == 1 ||
-                ((!region || region.is_positional) && !weight.varies_over_channels)) {}
+  Weighting(const WeightingInputs& in, ParallelFor parallel_for)
+      : extents_(in.extents),
+        region_(in.region, in.bindings, in.input, in.target, in.extents),
+        source_(in.weight_source, in.bindings, in.input, in.target, in.extents),
+        tiling_(in.extents, in.normalizer == Normalizer::kPositions || region_.reads_channels() ||
+                                source_.reads_channels()),
+        weight_(in.weight, in.extents),
+        has_region_(in.region),
+        has_source_(in.weight_source),
+        is_binary_(in.region.is_binary),
+        counts_positions_(in.normalizer == Normalizer::kPositions),
+        shared_(in.extents.channels == 1 ||
+                (in.region.is_positional && in.weight_source.is_positional &&
+                 !in.weight.varies_over_channels)) {
+    if (in.bindings.ranges > 0) find_ranges(source_, in.bindings, in.extents, parallel_for);
+  }
 
   const Tiling& tiling() const { return tiling_; }
-  bool is_weighted() const { return has_region_ || weight_; }
+  bool is_weighted() const { return has_region_ || has_source_ || weight_; }
+  // Whether tiles that are masked out stay unread, so that nothing may be fetched ahead.
+  bool leaves_unread() const { return has_region_ && region_.is_closed_form(); }
 
   // Calls visit(index, weights) for the run of each channel of the tile.
   template <class Visit>
   void for_each_run(const TileRange& tile, Scratch& scratch, Visit&& visit) const {
+    begin(tile, scratch);
     Weights<T> weights;
-    if (shared_ && is_weighted()) weights = at(tile.begin, tile.count, scratch);
+    if (shared_ && is_weighted()) weights = at(tile, tile.begin, scratch);
     for (int64_t channel = 0; channel < tile.channels; ++channel) {
       const int64_t index = tile.begin + channel * tile.channel_stride;
-      if (!shared_ && is_weighted()) weights = at(index, tile.count, scratch);
+      if (!shared_ && is_weighted()) weights = at(tile, index, scratch);
       visit(index, weights);
     }
   }
 
   // Adds what the tile contributes to the normalizers.
   void add_sums(const TileRange& tile, Scratch& scratch, Sums& sums) const {
-    if (shared_) return add(at(tile.begin, tile.count, scratch), tile, 0, scratch, sums);
+    begin(tile, scratch);
+    if (shared_) return add(at(tile, tile.begin, scratch), tile, 0, scratch, sums);
     for (int64_t channel = 0; channel < tile.channels; ++channel) {
       const int64_t index = tile.begin + channel * tile.channel_stride;
-      add(at(index, tile.count, scratch), tile, channel, scratch, sums);
+      add(at(tile, index, scratch), tile, channel, scratch, sums);
     }
   }
 
@@ -93,15 +122,35 @@ class Weighting {
   }
 
  private:
-  Weights<T> at(int64_t index, int64_t count, Scratch& scratch) const {
+  void begin(const TileRange& tile, Scratch& scratch) const {
+    scratch.source_is_prepared = false;
+    if (has_region_) region_.prepare(tile, scratch.work, scratch.region);
+  }
+
+  // Of the run of the tile that starts at `index`.
+  Weights<T> at(const TileRange& tile, int64_t index, Scratch& scratch) const {
     Weights<T> result;
-    if (has_region_) result.w = result.mask = region_.evaluate(index, count, scratch.region);
-    if (weight_) {
-      const T* weight = load(weight_, index, count, scratch.weight);
-      if (has_region_) RegionLoops<T>::product(result.mask, weight, scratch.w, count);
-      result.w = has_region_ ? scratch.w : weight;
+    if (has_region_) {
+      result.w = result.mask = region_.evaluate(tile, index, scratch.work, scratch.region, 0);
+      scratch.parts.find(result.mask, tile.count);
+      result.parts = &scratch.parts;
+      if (scratch.parts.count == 0) return result;
     }
+    if (!weight_ && !has_source_) return result;
+    const T* weight = weight_ ? load(weight_, index, tile.count, scratch.weight)
+                              : source_values(tile, index, scratch);
+    if (has_region_) {
+      OperatorLoops<T>::both(result.mask, weight, scratch.w, tile.count);
+      weight = scratch.w;
+    }
+    result.w = weight;
     return result;
+  }
+
+  const T* source_values(const TileRange& tile, int64_t index, Scratch& scratch) const {
+    if (!scratch.source_is_prepared) source_.prepare(tile, scratch.work, scratch.source);
+    scratch.source_is_prepared = true;
+    return source_.evaluate(tile, index, scratch.work, scratch.source, 1);
   }
 
   // Adds the mask and weight of `count` elements, each standing for `repeats`.
@@ -146,10 +195,11 @@ class Weighting {
   }
 
   const Extents extents_;
+  const ProgramEvaluator<T> region_;
+  ProgramEvaluator<T> source_;
   const Tiling tiling_;
-  const RegionEvaluator<T> region_;
   const Stream weight_;
-  const bool has_region_, is_binary_, counts_positions_;
+  const bool has_region_, has_source_, is_binary_, counts_positions_;
   const bool shared_;  // all channels of a position have the same mask and weight
 };
 

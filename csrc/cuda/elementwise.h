@@ -33,8 +33,8 @@ void elementwise_backward(const char* loss, const double* options, const Element
                           const LaunchContext& context);
 
 // In place on `elements` numbers that are dense in memory: gradient *= grad_output, a 0-d tensor
-// that only the device reads. A grad_output of 1 touches no memory; entries that are 0 stay 0
-// whatever it is.
+// that only the device reads. A grad_output of 1 touches no memory. See
+// core/stored_gradient.h for one that is not finite.
 void scale_gradient(const Operand& gradient, int64_t elements, const Operand& grad_output,
                     const LaunchContext& context);
 

@@ -4,6 +4,7 @@
 #include <cassert>
 
 #include "core/math.h"
+#include "core/stored_gradient.h"
 #include "cuda/elementwise_call.h"
 #include "losses/registry.h"
 #include "regions/program.h"

@@ -135,7 +135,9 @@ class StridedBlock {
       if (call_.pass != Pass::kForward && scale != O(0)) {
         O weighted = factor * scale;
         if (call_.pass == Pass::kBackward && none) weighted *= coordinates.load<O>(p_.grad_output);
-        gradient = weighted * element_derivative(loss_, x, t, pos_weight);
+        const O slope = element_derivative(loss_, x, t, pos_weight);
+        gradient =
+            call_.pass == Pass::kBackward ? weighted * slope : stored_gradient(-weighted, slope);
       }
     }
     if (call_.pass == Pass::kBackward) return store(p_.grad_input, coordinates, gradient);

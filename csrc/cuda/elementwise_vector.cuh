@@ -296,7 +296,8 @@ class VectorBlock {
       const O weighted = mask_times_weight(terms.factor.at[lane], scale);
       const O slope =
           element_derivative(loss_, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
-      result.at[lane] = weighted == O(0) ? O(0) : weighted * slope;
+      const O gradient = kBackward ? weighted * slope : stored_gradient(-weighted, slope);
+      result.at[lane] = weighted == O(0) ? O(0) : gradient;
     }
     return result;
   }

@@ -1,6 +1,7 @@
 // gradient *= grad_output in place, 16 bytes at a time; see elementwise.h.
 #pragma once
 
+#include "core/stored_gradient.h"
 #include "cuda/block_reduce.cuh"
 #include "cuda/elementwise.h"
 #include "cuda/launch.h"
@@ -42,8 +43,7 @@ __global__ void __launch_bounds__(kThreads)
     }
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
-      const O value = convert<O>(values.at[lane]);
-      values.at[lane] = convert<T>(value == O(0) ? O(0) : value * factor);
+      values.at[lane] = convert<T>(scaled_gradient(convert<O>(values.at[lane]), factor));
     }
     store_span(call.gradient + position, values, span);
   }

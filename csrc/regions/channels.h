@@ -25,10 +25,9 @@ FL_HOST_DEVICE V channel_variance(int64_t channels, double correction, Read&& re
   const double divisor = static_cast<double>(channels) - correction;
   if (!(divisor > 0)) return V(NAN);
   const V first = read(0);
-  V sum = V(0), squares = V(0);
-  for (int64_t c = 1; c < channels; ++c) sum += read(c) - first;
+  V sum = first - first;  // 0, or NaN where it is not finite
   const V mean = sum / static_cast<V>(channels);
-  squares = mean * mean;
+  V squares = mean * mean;
   for (int64_t c = 1; c < channels; ++c) {
     const V difference = read(c) - first - mean;
     squares += difference * difference;

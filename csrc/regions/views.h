@@ -23,6 +23,7 @@ struct Place {
 struct Places {
   static constexpr int kSample = -2, kChannel = -1;
 
+  int64_t samples = 1;              // of dim 0; 1 where the input has fewer than two dims
   int spatial = 0;                  // how many spatial dims
   int64_t size[kMaxSpatial] = {0};  // x, y, z, ...
   int8_t role[kMaxRank] = {0};      // per axis: kSample, kChannel, or index into Place::at

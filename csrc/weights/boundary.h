@@ -15,8 +15,9 @@ FL_HOST_DEVICE bool labels_differ(S a, S b) {
 
 // The places of one dim within `radius` of `at`.
 struct Window {
-  int64_t low, high;  // inclusive
+  int64_t low = 0, high = -1;  // inclusive
 
+  Window() = default;
   FL_HOST_DEVICE Window(int64_t at, int64_t size, int64_t radius)
       : low(at > radius ? at - radius : 0), high(size - at > radius ? at + radius : size - 1) {}
 };

@@ -25,9 +25,14 @@ struct ValueRange {
   FL_HOST_DEVICE ValueRange finished() const { return low <= high ? *this : ValueRange{0, 0}; }
 };
 
+// One division per range, not one per element.
 template <class T>
-FL_HOST_DEVICE T normalise(T g, T low, T high) {
-  return (g - low) / (high - low + T(1e-7));
-}
+struct Normaliser {
+  T low, inverse;
+
+  FL_HOST_DEVICE explicit Normaliser(const ValueRange<T>& range)
+      : low(range.low), inverse(T(1) / (range.high - range.low + T(1e-7))) {}
+  FL_HOST_DEVICE T operator()(T g) const { return (g - low) * inverse; }
+};
 
 }  // namespace fusedloss

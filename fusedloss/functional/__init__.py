@@ -3,7 +3,8 @@
 A drop-in for the names that ``torch.nn.functional`` has: positional order and names are torch
 2.13's, and without `mask` value and gradient equal torch's. What torch does not have is
 keyword-only. What all functions have in common is said here once; the class losses take other
-targets, and a `weight` per class beside a ``weight_map`` per position (`class_losses.py`).
+targets, and a `weight` per class beside a ``weight_map`` per position (`class_losses.py`), and so
+do the losses of overlap (`overlap_losses.py`) and the compounds of both (`compound_losses.py`).
 
 Every function computes ``l(x, t)`` for each element x of `input` and t of `target`, multiplies it
 by mask and weight, and reduces:
@@ -49,6 +50,7 @@ from .class_losses import (
     nll_loss,
     softmax_focal_loss,
 )
+from .compound_losses import dice_bce_loss, dice_cross_entropy_loss, dice_focal_loss
 from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -60,6 +62,7 @@ from .elementwise_losses import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
+from .overlap_losses import dice_loss, jaccard_loss, tversky_loss
 
 __all__ = [
     "binary_cross_entropy",
@@ -67,7 +70,12 @@ __all__ = [
     "categorical_cross_entropy",
     "charbonnier_loss",
     "cross_entropy",
+    "dice_bce_loss",
+    "dice_cross_entropy_loss",
+    "dice_focal_loss",
+    "dice_loss",
     "huber_loss",
+    "jaccard_loss",
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
@@ -75,4 +83,5 @@ __all__ = [
     "sigmoid_focal_loss",
     "smooth_l1_loss",
     "softmax_focal_loss",
+    "tversky_loss",
 ]

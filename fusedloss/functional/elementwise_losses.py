@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from .._checks import check_elementwise, check_legacy, check_number, torch_view
+from .._checks import check_elementwise, check_legacy, check_number, check_return_stats, torch_view
 from ..autograd import elementwise
 from ..regions import as_region
 from ..weights import WeightSource
@@ -278,6 +278,7 @@ def sigmoid_focal_loss(
 def _loss(name, options, operands, mask, reduction, normalizer, return_stats, torch_weight=False):
     if options:
         options = tuple(map(float, options))
+    check_return_stats(return_stats)
     region = as_region(mask)
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
     if torch_weight:

@@ -3,9 +3,9 @@
 Positional order is that of torch's modules where torch has them. Besides, every constructor takes
 ``mask``, ``normalizer``, ``return_stats`` and ``weight`` by keyword, and every call
 ``mask`` and ``weight``: a mask given at the call is intersected with the constructor's, a weight
-multiplies it. In class losses, whose ``weight`` has one value per class, ``weight_map`` is what
-``weight`` is in the others. What the options mean, and which errors they raise, is said in
-``fusedloss.functional``; wrong options are refused by the constructor.
+multiplies it. In class, overlap and compound losses, whose ``weight`` has one value per class,
+``weight_map`` is what ``weight`` is in the others. What the options mean, and which errors they
+raise, is said in ``fusedloss.functional``; wrong options are refused by the constructor.
 
 Tensors given to a constructor, also those inside a region or a weight source, are buffers and move
 with ``.to()``. Images, features, labels, coordinates and lengths move to another device only: they
@@ -29,6 +29,7 @@ from .class_losses import (
     NLLLoss,
     SoftmaxFocalLoss,
 )
+from .compound_losses import DiceBCELoss, DiceCrossEntropyLoss, DiceFocalLoss
 from .elementwise_losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -40,6 +41,7 @@ from .elementwise_losses import (
     SigmoidFocalLoss,
     SmoothL1Loss,
 )
+from .overlap_losses import DiceLoss, JaccardLoss, TverskyLoss
 
 __all__ = [
     "BCELoss",
@@ -47,7 +49,12 @@ __all__ = [
     "CategoricalCrossEntropyLoss",
     "CharbonnierLoss",
     "CrossEntropyLoss",
+    "DiceBCELoss",
+    "DiceCrossEntropyLoss",
+    "DiceFocalLoss",
+    "DiceLoss",
     "HuberLoss",
+    "JaccardLoss",
     "L1Loss",
     "LogCoshLoss",
     "MSELoss",
@@ -55,4 +62,5 @@ __all__ = [
     "SigmoidFocalLoss",
     "SmoothL1Loss",
     "SoftmaxFocalLoss",
+    "TverskyLoss",
 ]

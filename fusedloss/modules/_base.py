@@ -9,6 +9,7 @@ from .._checks import (
     check_normalizer,
     check_real,
     check_reduction,
+    check_return_stats,
     check_source_type,
     check_torch_weight,
     check_weight,
@@ -39,7 +40,8 @@ class LossModule(nn.Module):
         if normalizer is not None:
             check_normalizer(normalizer, reduction)
         self.reduction = reduction
-        self.return_stats = bool(return_stats)
+        check_return_stats(return_stats)
+        self.return_stats = return_stats
         self._keep_dtype = ()  # names of the buffers that a cast leaves alone
         self._source = None
         name = self.map_name

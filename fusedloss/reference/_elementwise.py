@@ -1,7 +1,9 @@
 """Any elementwise loss, from formula to result: masking, weighting, reduction.
 
 Nothing here branches on the values of a tensor or writes in place, so every transform of torch
-(any order of derivative, forward AD, vmap, compile) goes through.
+(any order of derivative, forward AD, vmap, compile) goes through. All tensors that are as large as
+`input` are made contiguous, so that sums and gradients have the same bits for every number of
+threads (`_sums.py`); the layout of a result is its caller's business.
 """
 
 from torch import Tensor
@@ -10,6 +12,7 @@ from ._dtypes import compute_dtype, factors, result_dtype
 from ._formulas import DEFAULT_NORMALIZERS, ELEMENTWISE
 from ._masking import hidden, select, weighted
 from ._reduction import reduced
+from ._sums import spread
 from ._values import first_place, readable
 
 
@@ -33,9 +36,9 @@ def elementwise(
     selection = select(region, weight, input, target, dtype)
     if name == "binary_cross_entropy":
         _check_probabilities(input, selection.active)
-    x, t = input.to(dtype), target.to(dtype)
+    x, t = input.to(dtype).contiguous(), target.to(dtype).contiguous()
     if pos_weight is not None:
-        pos_weight = pos_weight.to(input.device, dtype)
+        pos_weight = spread(pos_weight.to(input.device, dtype).contiguous(), input.shape)
         options = (*options, hidden(pos_weight, selection.active, 1.0))
     x, t = hidden(x, selection.active, 0.5), hidden(t, selection.active, 0.5)
     loss = weighted(ELEMENTWISE[name].value(x, t, *options), selection)

@@ -3,7 +3,9 @@
 Arguments come in the dtype of the computation (float32 or float64); results have their shape.
 Derivatives are those of autograd, so a formula must be written such that all of them are finite
 wherever the mathematical ones are. Where two branches meet, each is given arguments at which it is
-harmless (else the branch not taken would add 0 * inf = NaN to the gradient).
+harmless (else the branch not taken would add 0 * inf = NaN to the gradient). sinh, sigmoid and pow
+of torch have other last bits in vectors than one by one, so that they depend on the number of
+threads; exp, expm1, log and log1p do not.
 """
 
 import contextlib
@@ -37,7 +39,7 @@ def smooth_l1(x: Tensor, t: Tensor, beta: float) -> Tensor:
     near = d.abs() < beta
     d_near = torch.where(near, d, 0.0)
     loss = torch.where(near, 0.5 * d_near * d_near / beta, d.abs() - 0.5 * beta)
-    return torch.where(d.isnan(), d * d, loss)  # d * d: the gradient is NaN as well
+    return _with_nan(loss, d)
 
 
 def huber(x: Tensor, t: Tensor, delta: float) -> Tensor:
@@ -45,7 +47,14 @@ def huber(x: Tensor, t: Tensor, delta: float) -> Tensor:
     near = d.abs() <= delta
     d_near = torch.where(near, d, 0.0)
     loss = torch.where(near, 0.5 * d_near * d_near, delta * (d.abs() - 0.5 * delta))
-    return torch.where(d.isnan(), d * d, loss)  # d * d: the gradient is NaN as well
+    return _with_nan(loss, d)
+
+
+def _with_nan(loss: Tensor, d: Tensor) -> Tensor:
+    """`loss`, and NaN with a gradient of NaN where d is."""
+    nan = d.isnan()
+    spoiled = torch.where(nan, d, 0.0)
+    return torch.where(nan, spoiled * spoiled, loss)
 
 
 def charbonnier(x: Tensor, t: Tensor, eps: float) -> Tensor:
@@ -56,7 +65,8 @@ def charbonnier(x: Tensor, t: Tensor, eps: float) -> Tensor:
 def log_cosh(x: Tensor, t: Tensor) -> Tensor:
     d = x - t
     near = d.abs() < 1
-    sinh = torch.where(near, d, 0.0).sinh()
+    grown = torch.expm1(torch.where(near, d, 0.0))
+    sinh = 0.5 * (grown + grown / (grown + 1))
     far = torch.where(near, 1.0, d).abs()
     # cosh^2 = 1 + sinh^2 keeps all digits near 0; the other form does not overflow
     return torch.where(
@@ -82,7 +92,7 @@ def binary_cross_entropy(x: Tensor, t: Tensor) -> Tensor:
 def binary_cross_entropy_with_logits(
     x: Tensor, t: Tensor, pos_weight: Tensor | None = None
 ) -> Tensor:
-    positive, negative = -t * F.logsigmoid(x), -(1 - t) * F.logsigmoid(-x)
+    positive, negative = -t * _log_sigmoid(x), -(1 - t) * _log_sigmoid(-x)
     negative = negative + x.clamp(max=0) * 0  # NaN at -inf, as torch
     return negative + (positive if pos_weight is None else pos_weight * positive)
 
@@ -106,10 +116,25 @@ def _one_minus_pt_power(x: Tensor, t: Tensor, gamma: float) -> Tensor:
     hard = t == label
     y = torch.where(t >= 0.5, x, -x)
     r = torch.where(hard, (1 - 2 * label) * (t - label), 0.0)
-    log_q = F.logsigmoid(-y) + torch.log1p(r * torch.expm1(y.clamp(max=40.0)))
+    log_q = _log_sigmoid(-y) + torch.log1p(r * torch.expm1(y.clamp(max=40.0)))
     soft_t = torch.where(hard, 0.5, t)
-    soft_q = soft_t * torch.sigmoid(-x) + (1 - soft_t) * torch.sigmoid(x)
-    return torch.where(hard, torch.exp(gamma * log_q), soft_q**gamma)
+    soft_q = soft_t * _sigmoid(-x) + (1 - soft_t) * _sigmoid(x)
+    power = torch.exp(gamma * torch.where(hard, log_q, torch.log(soft_q.abs())))
+    if gamma == 0:
+        return torch.ones_like(power)
+    sign = math.nan if gamma % 1 else -1.0 if gamma % 2 else 1.0  # targets beyond [0, 1]
+    return torch.where(hard | (soft_q >= 0), 1.0, sign) * power
+
+
+def _log_sigmoid(x: Tensor) -> Tensor:
+    negative = x < 0
+    minus_abs = torch.where(negative, x, -x)  # with the derivative of the branch at 0
+    return torch.where(negative, x, 0.0) - torch.log1p(torch.exp(minus_abs))
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    """Absolutely as exact as torch's, for sums with larger numbers."""
+    return 1 / (1 + torch.exp(-x.clamp(min=-80.0)))
 
 
 def _without_autocast(device: str):

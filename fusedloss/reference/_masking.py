@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .._checks import broadcast_view
 from ._sources import combined, leaf_values
+from ._sums import spread
 from ._terms import region_value
 
 
@@ -37,14 +38,20 @@ def select(
     (class indices a channel dim of size 1). `ignored`: where the target is the ignored one, which
     the mask then leaves out.
     """
-    mask = None if region is None else region_value(region, input, target, dtype, positional)
+    mask = None
+    if region is not None:
+        mask = region_value(region, input, target, dtype, positional).contiguous()
     if ignored is not None:
         mask = _without(mask, ignored)
     source, leaves = None, ()
     if isinstance(weight, Tensor):
         weight = broadcast_view(weight, input.ndim).to(input.device, dtype)
+        shape = (*input.shape[:1], 1, *input.shape[2:]) if positional else input.shape
+        weight = spread(weight.contiguous(), shape)
     elif weight is not None:
-        source, leaves = weight, leaf_values(weight, input, target, dtype, positional)
+        source = weight
+        values = leaf_values(weight, input, target, dtype, positional)
+        leaves = [leaf.contiguous() for leaf in values]
         weight = combined(source, leaves)
     if mask is None and weight is None:
         return Selection(None, None, None)

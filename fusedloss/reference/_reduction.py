@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..stats import Stats
 from ._masking import Selection
+from ._sums import total
 
 
 def reduced(loss, selection, default, reduction, normalizer, return_stats, dtype):
@@ -20,7 +21,7 @@ def reduced(loss, selection, default, reduction, normalizer, return_stats, dtype
     by_sample = reduction == "sample_mean"
     if reduction == "none" and not return_stats:
         return loss.to(dtype)
-    total = _sum(loss, loss.shape, by_sample)
+    summed = total(loss, loss.shape, by_sample)
     selected = _selected(selection.mask, loss, by_sample)
     if normalizer is None or reduction in ("none", "sum"):
         normalizer = default
@@ -33,22 +34,22 @@ def reduced(loss, selection, default, reduction, normalizer, return_stats, dtype
     if reduction == "none":
         result = loss
     elif reduction == "sum":
-        result = total
+        result = summed
     elif reduction == "mean":
-        result = divide(total, denominator)
+        result = divide(summed, denominator)
     else:  # over the samples that have a selected element
         samples = (selected > 0).sum().to(loss.dtype)
-        result = divide(divide(total, denominator).sum(), samples)
+        result = divide(total(divide(summed, denominator), selected.shape, False), samples)
     result = result.to(dtype)
     if not return_stats:
         return result
-    return result, Stats(total.detach(), denominator.detach(), selected.sum())
+    return result, Stats(summed.detach(), denominator.detach(), selected.sum())
 
 
-def divide(total: Tensor, denominator: Tensor) -> Tensor:
-    """total / denominator; 0, attached to the graph with zero gradients, where that is 0."""
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """numerator / denominator; 0, attached to the graph with zero gradients, where that is 0."""
     empty = denominator == 0
-    return torch.where(empty, 0.0, total) / torch.where(empty, 1.0, denominator)
+    return torch.where(empty, 0.0, numerator) / torch.where(empty, 1.0, denominator)
 
 
 def _denominator(normalizer: str, selection: Selection, loss: Tensor, by_sample: bool) -> Tensor:
@@ -91,25 +92,15 @@ def _counted(values: Tensor | None, shape, like: Tensor, by_sample: bool) -> Ten
     """The sum of `values` (None: ones) broadcast to `shape`; counts are exact."""
     if values is None or values.dtype is torch.bool:
         return _count(values, shape, like, by_sample).to(like.dtype)
-    return _sum(values, shape, by_sample)
+    return total(values, shape, by_sample)
 
 
 def _count(values: Tensor | None, shape, like: Tensor, by_sample: bool) -> Tensor:
     if values is not None:
-        return _sum(values, shape, by_sample)  # int64 for bool
+        return total(values, shape, by_sample)  # int64 for bool
     kept = 1 if by_sample and like.ndim >= 2 else 0
     number = 1
     for size in shape[kept:]:
         number = number * size
     size = shape[:kept] if kept or not by_sample else (1,)
     return like.new_full(size, number, dtype=torch.int64)
-
-
-def _sum(values: Tensor, shape, by_sample: bool) -> Tensor:
-    """() or, `by_sample`, (N,); a tensor of fewer than two dims is one sample."""
-    values = values.expand(shape)
-    if not by_sample:
-        return values.sum()
-    if values.ndim < 2:
-        return values.sum().reshape(1)
-    return values.sum(tuple(range(1, values.ndim)))

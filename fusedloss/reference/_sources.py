@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import weights
 from .._checks import broadcast_view
+from ._sums import spread
 from ._terms import region_value
 
 
@@ -57,7 +58,8 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def tensor_weight(source: weights.TensorWeight, input, target, dtype) -> Tensor:
-    return broadcast_view(source.tensor, input.ndim).to(input.device, dtype)
+    tensor = broadcast_view(source.tensor, input.ndim).to(input.device, dtype)
+    return spread(tensor, input.shape)
 
 
 def number(source: weights.Number, input, target, dtype) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import _comparison, quantities, regions, shapes
 from .._checks import broadcast_view
+from ._sums import spread
 
 _OPERATORS = {
     ">": operator.gt,
@@ -43,7 +44,7 @@ def region_value(
         return value.all(1, keepdim=True) if positional and value.ndim == input.ndim else value
     if isinstance(region, regions.TensorRegion):
         mask = broadcast_view(region.tensor, input.ndim).to(input.device)
-        return mask.to(dtype) if mask.is_floating_point() else mask != 0
+        return spread(mask.to(dtype), input.shape) if mask.is_floating_point() else mask != 0
     if isinstance(region, regions.Not):
         return region_value(region.operand, input, target, dtype, positional) == 0
     left = region_value(region.left, input, target, dtype, positional)

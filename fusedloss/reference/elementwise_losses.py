@@ -36,7 +36,7 @@ Every operation is differentiable to any order, by every argument that can be, a
 
 from torch import Tensor
 
-from .._checks import check_elementwise, check_legacy, check_number, torch_view
+from .._checks import check_elementwise, check_legacy, check_number, check_return_stats, torch_view
 from ..regions import as_region
 from ..weights import WeightSource
 from ._elementwise import elementwise
@@ -312,6 +312,7 @@ def sigmoid_focal_loss(
 def _loss(name, options, operands, mask, reduction, normalizer, return_stats, torch_weight=False):
     if options:
         options = tuple(map(float, options))
+    check_return_stats(return_stats)
     region = as_region(mask)
     check_elementwise(*operands, region, reduction, normalizer, torch_weight)
     if torch_weight:

@@ -179,8 +179,9 @@ def test_same_bits_under_every_schedule_and_grid(name):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_scale_gradient(value, dtype):
     gradient = torch.randn(1003, dtype=torch.float64).to(dtype)[1:]
-    gradient[::3] = 0
-    expected = torch.where(gradient == 0, gradient, gradient * value)
+    gradient[::3], gradient[1::3] = 0, -0.0  # takes no part; takes part with derivative 0
+    absent = (gradient == 0) & ~gradient.signbit()
+    expected = torch.where(absent, gradient, gradient * value)
     with elementwise.recorded(traced=True) as reports:
         elementwise.scale_(gradient, torch.tensor(value, dtype=dtype))
     torch.testing.assert_close(gradient, expected, equal_nan=True, rtol=0, atol=0)

@@ -1,0 +1,414 @@
+// Runs a region's or a weight source's program over a tile: values in buffers that stay in L1.
+//
+//     evaluator.prepare(tile, work, slots);                       // what is the same for all
+//     channels const T* mask = evaluator.evaluate(tile, index, work, slots, 0);   // the run of one
+//     channel
+//
+// A value is a pointer: to a tensor's own memory where it can, else to the buffer of its place on
+// the stack. Maximal positional subtrees (`ProgramAnalysis`) are computed over positions.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cpu/boundary_rows.h"
+#include "cpu/image_rows.h"
+#include "cpu/program_analysis.h"
+#include "cpu/program_loops.h"
+#include "cpu/shape_rows.h"
+#include "cpu/variance_rows.h"
+
+namespace fusedloss::cpu {
+
+// What the evaluators of a call work in, one per thread.
+template <class T>
+struct ProgramWork {
+  alignas(64) T stack[Program::kMaxDepth + 1][kTile];
+  alignas(64) T positions[Program::kMaxDepth][kTile];
+  alignas(64) double wide[2][kTile];  // targets and channel means in the type of a comparison
+  VarianceScratch variance;
+  EdgeScratch<T> edges;
+  typename ActivationRows<T>::Scratch activation;
+  std::vector<BoundaryRows::Scratch> boundary;
+};
+
+template <class T>
+class ProgramEvaluator {
+ public:
+  // The values of positional subtrees for the elements of a tile; later ones are not kept.
+  struct Slots {
+    static constexpr int kSlots = 4;
+    const T* values[kSlots];
+    alignas(64) T memory[kSlots][kTile];
+  };
+
+  ProgramEvaluator(const Program& program, const Bindings& bindings, const Operand& input,
+                   const Operand& target, const Extents& extents)
+      : program_(program),
+        bindings_(bindings),
+        extents_(extents),
+        analysis_(program, bindings),
+        space_(extents, bindings.places),
+        variance_(input, extents),
+        target_(target, extents) {
+    for (int i = 0; program && i < bindings.tensors; ++i) {
+      tensor_[i] = Stream(bindings.tensor[i], extents);
+      if (!bindings.tensor[i].varies_over_channels) {
+        position_tensor_[i] = space_.stream(bindings.tensor[i]);
+      }
+    }
+    for (int i = 0; i < program.length; ++i) {
+      const Instruction& instruction = program.instruction[i];
+      if (instruction.opcode == Opcode::kActivation) {
+        helper_[i] = static_cast<int>(activation_.size());
+        activation_.emplace_back(bindings.image[instruction.source], bindings.places);
+      } else if (instruction.opcode == Opcode::kBoundary) {
+        helper_[i] = static_cast<int>(boundary_.size());
+        boundary_.emplace_back(bindings.image[instruction.source], bindings.places,
+                               instruction.extent);
+      }
+      reads_channels_ = reads_channels_ || instruction.opcode == Opcode::kVariance;
+      is_closed_form_ = is_closed_form_ && (fusedloss::is_closed_form(instruction.opcode) ||
+                                            is_operator(instruction.opcode));
+    }
+  }
+
+  const Program& program() const { return program_; }
+  // Tiles must hold all channels of their positions.
+  bool reads_channels() const { return reads_channels_; }
+  // What it masks out it has not read.
+  bool is_closed_form() const { return is_closed_form_; }
+
+  // Of each kNormalize, per sample: index range * samples + sample.
+  void set_ranges(std::vector<Normaliser<T>> ranges) { ranges_ = std::move(ranges); }
+
+  void prepare(const TileRange& tile, ProgramWork<T>& work, Slots& slots) const {
+    prepare(tile, 0, program_.length, work, slots);
+  }
+
+  // Values of the tile's run that starts at `index`, until `work` or `slots` are used again.
+  // `level` buffers of the stack are in use.
+  const T* evaluate(const TileRange& tile, int64_t index, ProgramWork<T>& work, const Slots& slots,
+                    int level) const {
+    return evaluate(tile, index, 0, program_.length, work, slots, level);
+  }
+
+  // The range of what the instructions before a kNormalize yield over a tile.
+  ValueRange<T> range(const TileRange& tile, int normalize, ProgramWork<T>& work,
+                      Slots& slots) const {
+    const int begin = program_.instruction[normalize].extent;
+    if (analysis_.is_positional(normalize)) {
+      const PositionRange range = space_.of(tile);
+      return RangeLoops<T>::range(over_positions(tile, begin, normalize, work, nullptr),
+                                  range.count);
+    }
+    prepare(tile, begin, normalize, work, slots);
+    ValueRange<T> result;
+    for (int64_t channel = 0; channel < tile.channels; ++channel) {
+      const int64_t index = tile.begin + channel * tile.channel_stride;
+      result.combine(RangeLoops<T>::range(evaluate(tile, index, begin, normalize, work, slots, 0),
+                                          tile.count));
+    }
+    return result;
+  }
+
+ private:
+  // ---- the stack machine ------------------------------------------------------------------------
+
+  // Instructions [begin, end): `leaf(i, buffer)` yields the values of a leaf and may step over
+  // more instructions, `normalise(instruction, values, buffer)` those of kNormalize.
+  template <class Leaf, class Normalise>
+  static const T* run(const Program& program, int begin, int end, int64_t count, T* const* buffers,
+                      Leaf&& leaf, Normalise&& normalise) {
+    using Loops = OperatorLoops<T>;
+    const T* value[Program::kMaxDepth];
+    int top = -1;
+    for (int i = begin; i < end; ++i) {
+      const Instruction& instruction = program.instruction[i];
+      if (!is_operator(instruction.opcode)) {
+        ++top;
+        value[top] = leaf(i, buffers[top]);
+        continue;
+      }
+      const bool is_binary = operand_count(instruction.opcode) == 2;
+      const T* right = value[top];
+      if (is_binary) --top;
+      const T* left = value[top];
+      T* result = buffers[top];
+      switch (instruction.opcode) {
+        case Opcode::kAnd:
+          Loops::both(left, right, result, count);
+          break;
+        case Opcode::kOr:
+          Loops::either(left, right, result, count);
+          break;
+        case Opcode::kNot:
+          Loops::negate(left, result, count);
+          break;
+        case Opcode::kAdd:
+          Loops::add(left, right, result, count);
+          break;
+        case Opcode::kSubtract:
+          if (instruction.is_swapped) std::swap(left, right);
+          Loops::subtract(left, right, result, count);
+          break;
+        case Opcode::kDivide:
+          Loops::divide(left, right, result, count);
+          break;
+        default:
+          normalise(instruction, left, result);
+      }
+      value[top] = result;
+    }
+    return value[0];
+  }
+
+  void prepare(const TileRange& tile, int begin, int end, ProgramWork<T>& work,
+               Slots& slots) const {
+    const int kept = std::min(analysis_.count(), Slots::kSlots);
+    for (int slot = 0; slot < kept; ++slot) {
+      const ProgramAnalysis::Root& root = analysis_.root(slot);
+      if (root.begin < begin || root.end > end) continue;
+      slots.values[slot] = root_values(tile, root, work, slots.memory[slot]);
+    }
+  }
+
+  // Of a positional subtree, for the elements of the tile's runs.
+  const T* root_values(const TileRange& tile, const ProgramAnalysis::Root& root,
+                       ProgramWork<T>& work, T* memory) const {
+    if (!PositionSpace::needs_spread(tile, extents_.channels)) {
+      return over_positions(tile, root.begin, root.end, work, memory);
+    }
+    space_.spread(tile, over_positions(tile, root.begin, root.end, work, nullptr), memory);
+    return memory;
+  }
+
+  const T* evaluate(const TileRange& tile, int64_t index, int begin, int end, ProgramWork<T>& work,
+                    const Slots& slots, int level) const {
+    T* buffers[Program::kMaxDepth];
+    for (int depth = 0; depth < Program::kMaxDepth; ++depth) {
+      buffers[depth] = work.stack[std::min(depth + level, Program::kMaxDepth)];
+    }
+    const int64_t per_sample = extents_.elements() / bindings_.places.samples;
+    return run(
+        program_, begin, end, tile.count, buffers,
+        [&](int& i, T* buffer) {
+          const int root = analysis_.root_at(i);
+          if (root < 0)
+            return element_leaf(program_.instruction[i], index, tile.count, work, buffer);
+          i = analysis_.root(root).end - 1;
+          if (root < Slots::kSlots) return slots.values[root];
+          const T* values = root_values(tile, analysis_.root(root), work, buffer);
+          if (values != buffer) std::copy_n(values, tile.count, buffer);
+          return static_cast<const T*>(buffer);
+        },
+        [&](const Instruction& instruction, const T* values, T* result) {
+          normalise(instruction, index, tile.count, per_sample, values, result);
+        });
+  }
+
+  // `memory`: where a computed result is to stand, unless nullptr.
+  const T* over_positions(const TileRange& tile, int begin, int end, ProgramWork<T>& work,
+                          T* memory) const {
+    const PositionRange range = space_.of(tile);
+    T* buffers[Program::kMaxDepth];
+    for (int depth = 0; depth < Program::kMaxDepth; ++depth) {
+      buffers[depth] = depth == 0 && memory != nullptr ? memory : work.positions[depth];
+    }
+    const int64_t per_sample = extents_.positions() / bindings_.places.samples;
+    return run(
+        program_, begin, end, range.count, buffers,
+        [&](int& i, T* buffer) { return position_leaf(i, tile, range, work, buffer); },
+        [&](const Instruction& instruction, const T* values, T* result) {
+          normalise(instruction, range.begin, range.count, per_sample, values, result);
+        });
+  }
+
+  // A run may lie in several samples, each with a range of its own.
+  void normalise(const Instruction& instruction, int64_t begin, int64_t count, int64_t per_sample,
+                 const T* values, T* result) const {
+    const int64_t first = instruction.source * bindings_.places.samples;
+    for (int64_t done = 0; done < count;) {
+      const int64_t sample = (begin + done) / per_sample;
+      const int64_t here = std::min(count - done, (sample + 1) * per_sample - begin - done);
+      OperatorLoops<T>::normalise(values + done, ranges_[first + sample], result + done, here);
+      done += here;
+    }
+  }
+
+  // ---- leaves over elements
+  // -----------------------------------------------------------------------
+
+  const T* element_leaf(const Instruction& instruction, int64_t index, int64_t count,
+                        ProgramWork<T>& work, T* buffer) const {
+    switch (instruction.opcode) {
+      case Opcode::kTensor:
+        return load_mask(tensor_[instruction.source], index, count, buffer);
+      case Opcode::kWeight:
+        return load(tensor_[instruction.source], index, count, buffer);
+      case Opcode::kTargetCompare:
+        compare_target(instruction, index, count, work, buffer);
+        return buffer;
+      case Opcode::kTargetIsFinite:
+        if (target_.dtype == DType::kDouble) {
+          FiniteLoop<T, double>::run(load_target<double>(index, count, work), buffer, count);
+          return buffer;
+        }
+        if (is_floating(target_.dtype)) {
+          FiniteLoop<T, float>::run(load_target<float>(index, count, work), buffer, count);
+          return buffer;
+        }
+        std::fill_n(buffer, count, T(1));
+        return buffer;
+      case Opcode::kLengths:
+        element_lengths(instruction, index, count, buffer);
+        return buffer;
+      default:  // kNumber
+        std::fill_n(buffer, count, static_cast<T>(bindings_.number(instruction)));
+        return buffer;
+    }
+  }
+
+  template <class V>
+  const V* load_target(int64_t index, int64_t count, ProgramWork<T>& work) const {
+    return load(target_, index, count, reinterpret_cast<V*>(work.wide[0]));
+  }
+
+  void compare_target(const Instruction& instruction, int64_t index, int64_t count,
+                      ProgramWork<T>& work, T* result) const {
+    const Comparison comparison = instruction.comparison;
+    const double number = bindings_.number(instruction);
+    switch (instruction.domain) {
+      case CompareDomain::kInt64:
+        return compare_values(comparison, load_target<int64_t>(index, count, work),
+                              bindings_.integer(instruction), result, count);
+      case CompareDomain::kDouble:
+        return compare_values(comparison, load_target<double>(index, count, work), number, result,
+                              count);
+      default:
+        return compare_values(comparison, load_target<float>(index, count, work),
+                              static_cast<float>(number), result, count);
+    }
+  }
+
+  // Sequences along the channel dim of an (N, T) input.
+  void element_lengths(const Instruction& instruction, int64_t index, int64_t count,
+                       T* result) const {
+    const int64_t length = extents_.channels;
+    for (int64_t done = 0; done < count;) {
+      const int64_t sample = (index + done) / length, first = (index + done) % length;
+      const int64_t here = std::min(count - done, length - first);
+      fill_lengths(bindings_.table[instruction.source], sample, first, here, result + done);
+      done += here;
+    }
+  }
+
+  // ---- leaves over positions
+  // ----------------------------------------------------------------------
+
+  const T* position_leaf(int i, const TileRange& tile, const PositionRange& range,
+                         ProgramWork<T>& work, T* buffer) const {
+    const Instruction& instruction = program_.instruction[i];
+    switch (instruction.opcode) {
+      case Opcode::kTensor:
+        return load_mask(position_tensor_[instruction.source], range.begin, range.count, buffer);
+      case Opcode::kWeight:
+        return load(position_tensor_[instruction.source], range.begin, range.count, buffer);
+      case Opcode::kNumber:
+        std::fill_n(buffer, range.count, static_cast<T>(bindings_.number(instruction)));
+        return buffer;
+      case Opcode::kVariance:
+        if (instruction.domain == CompareDomain::kDouble) {
+          compare_variance<double>(instruction, tile, range.count, work, buffer);
+        } else {
+          compare_variance<float>(instruction, tile, range.count, work, buffer);
+        }
+        return buffer;
+      default:
+        space_.for_each_segment(range, [&](const Segment& segment) {
+          segment_leaf(i, segment, work, buffer + segment.offset);
+        });
+        return buffer;
+    }
+  }
+
+  template <class V>
+  void compare_variance(const Instruction& instruction, const TileRange& tile, int64_t count,
+                        ProgramWork<T>& work, T* result) const {
+    const double correction = bindings_.number(instruction, 1);
+    V* variance = reinterpret_cast<V*>(work.wide[0]);
+    variance_.run(tile, correction, work.variance, variance);
+    const bool has_nan = VarianceLoops<V>::count_nan(variance, count) != 0;
+    if (has_nan && std::is_same_v<V, float>) {  // overflow on the way does not count
+      double* again = work.wide[1];
+      variance_.run(tile, correction, work.variance, again);
+      for (int64_t i = 0; i < count; ++i) {
+        if (variance[i] != variance[i]) variance[i] = static_cast<V>(again[i]);
+      }
+    }
+    compare_values(instruction.comparison, variance, static_cast<V>(bindings_.number(instruction)),
+                   result, count);
+    if (has_nan) {
+      for (int64_t i = 0; i < count; ++i) {
+        if (variance[i] != variance[i]) result[i] = T(0);
+      }
+    }
+  }
+
+  void segment_leaf(int i, const Segment& segment, ProgramWork<T>& work, T* result) const {
+    const Instruction& instruction = program_.instruction[i];
+    const int spatial = bindings_.places.spatial;
+    const ImageView& image = bindings_.image[instruction.source % Bindings::kMaxImages];
+    switch (instruction.opcode) {
+      case Opcode::kImageMean:
+        if (image.dtype == DType::kDouble)
+          return compare_mean<double>(instruction, segment, work, result);
+        return compare_mean<float>(instruction, segment, work, result);
+      case Opcode::kEdgesForward:
+        return edges_forward_row(image, spatial, segment, work.edges, result);
+      case Opcode::kEdgesSobel:
+        return edges_sobel_row(image, segment, work.edges, result);
+      case Opcode::kActivation:
+        return activation_[helper_[i]].row(segment, work.activation, result);
+      case Opcode::kBoundary: {
+        if (work.boundary.size() < boundary_.size()) work.boundary.resize(boundary_.size());
+        BoundaryRows::Scratch& scratch = work.boundary[helper_[i]];
+        boundary_[helper_[i]].row(segment, scratch);
+        return ByteLoops::choose(scratch.near.data(), static_cast<T>(bindings_.number(instruction)),
+                                 static_cast<T>(bindings_.number(instruction, 1)), result,
+                                 segment.count);
+      }
+      case Opcode::kLengths:
+        return fill_lengths(bindings_.table[instruction.source], segment.place.sample,
+                            segment.place.at[0], segment.count, result);
+      default:
+        return fill_shapes(instruction, bindings_, segment, result);
+    }
+  }
+
+  template <class V>
+  void compare_mean(const Instruction& instruction, const Segment& segment, ProgramWork<T>& work,
+                    T* result) const {
+    V* mean = reinterpret_cast<V*>(work.wide[0]);
+    image_mean_row(bindings_.image[instruction.source], bindings_.places.spatial, segment,
+                   reinterpret_cast<V*>(work.wide[1]), mean);
+    compare_values(instruction.comparison, mean, static_cast<V>(bindings_.number(instruction)),
+                   result, segment.count);
+  }
+
+  const Program& program_;
+  const Bindings& bindings_;
+  const Extents extents_;
+  const ProgramAnalysis analysis_;
+  const PositionSpace space_;
+  const VarianceRows variance_;
+  const Stream target_;
+  Stream tensor_[Bindings::kMaxTensors], position_tensor_[Bindings::kMaxTensors];
+  int helper_[Program::kMaxLength] = {0};
+  std::vector<ActivationRows<T>> activation_;
+  std::vector<BoundaryRows> boundary_;
+  std::vector<Normaliser<T>> ranges_;
+  bool reads_channels_ = false, is_closed_form_ = true;
+};
+
+}  // namespace fusedloss::cpu
