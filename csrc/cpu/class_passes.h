@@ -26,13 +26,14 @@ struct ClassPass {
   int64_t pitch;
   bool streams;  // the gradient goes past the caches
 
-  ClassPass(const ClasswiseParams& p, const ClassWeights<T>& weights, ParallelFor parallel_for)
+  ClassPass(const ClasswiseParams& p, const ClassWeights<T>& weights, ParallelFor parallel_for,
+            int64_t fewest = 16)
       : params(p),
         class_weights(weights),
         input(p.input, p.extents, p.classes),
         grad_input(p.grad_input, p.extents, p.classes),
         weighting(p, weights, parallel_for),
-        tiling(p.extents, p.classes, sizeof(T), input.run()),
+        tiling(p.extents, p.classes, sizeof(T), input.run(), fewest),
         pitch(tiling.lanes()),
         streams(p.extents.positions() * p.classes * int64_t{sizeof(T)} >= kStreamedBytes) {}
 

@@ -40,21 +40,23 @@ class ClassTiling {
   static constexpr int64_t kTilesPerBlock = 8;
 
   // `run` is how many positions lie at one stride: no tile reaches over its end, if it is long.
-  ClassTiling(const Extents& extents, int64_t classes, int64_t element_bytes, int64_t run)
+  // `fewest`: tiles may have one position (rows of many classes), or 16 and more.
+  ClassTiling(const Extents& extents, int64_t classes, int64_t element_bytes, int64_t run,
+              int64_t fewest = 16)
       : classes_(std::max<int64_t>(classes, 1)), samples_(extents.samples) {
     const int64_t fitting = kPlaneBytes / (classes_ * element_bytes) / 16 * 16;
-    lanes_ = std::min(std::max<int64_t>(fitting, 16), kMaxLanes);
+    lanes_ = std::min(std::max(fitting, fewest), kMaxLanes);
     per_sample_ = extents.positions_per_sample();
     if (per_sample_ == 0) return;
     run_ = run >= lanes_ / 2 && per_sample_ % run == 0 ? run : per_sample_;
     const int64_t tiles = divide_up(run_, lanes_);
-    lanes_ = std::min(lanes_, divide_up(divide_up(run_, tiles), 16) * 16);
+    if (fewest == 16) lanes_ = std::min(lanes_, divide_up(divide_up(run_, tiles), 16) * 16);
     tiles_per_run_ = divide_up(run_, lanes_);
     tiles_per_sample_ = per_sample_ / run_ * tiles_per_run_;
     blocks_per_sample_ = divide_up(tiles_per_sample_, kTilesPerBlock);
   }
 
-  int64_t lanes() const { return lanes_; }  // the largest count of a tile, a multiple of 16
+  int64_t lanes() const { return lanes_; }  // the largest count of a tile; 1 or a multiple of 16
   int64_t blocks() const { return blocks_per_sample_ * samples_; }
   int64_t blocks_per_sample() const { return blocks_per_sample_; }
   int64_t elements_per_block() const { return kTilesPerBlock * lanes_ * classes_; }

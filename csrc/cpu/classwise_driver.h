@@ -7,6 +7,7 @@
 #include "cpu/class_passes.h"
 #include "cpu/classwise.h"
 #include "cpu/finish_sums.h"
+#include "cpu/row_pass.h"
 #include "losses/class_registry.h"
 
 namespace fusedloss::cpu {
@@ -86,7 +87,7 @@ class ClasswiseDriver {
       scale *= static_cast<double>(*load(grad_output_, 0, 1, &one));
     }
     const T factor = static_cast<T>(scale);
-    for (int64_t i = 0; i < tile.count; ++i) scratch.weight[i] = w[i] * factor;
+    PositionLoops<T>::scale(w, factor, scratch.weight, tile.count);
     return Gradient::kSlopes;
   }
 
@@ -139,6 +140,11 @@ void visit_driver(const char* name, const double* options, const ClasswiseParams
     if constexpr (Loss::kSums != ClassSums::kNone) {
       if (!params.has_labels)
         return with_pass(ProbabilityPass<Loss, T>(loss, params, weights, parallel_for));
+    }
+    if constexpr (Loss::kSums == ClassSums::kExponentials) {
+      if (RowPass<Loss, T>::takes(params)) {
+        return with_pass(RowPass<Loss, T>(loss, params, weights, parallel_for));
+      }
     }
     with_pass(LabelPass<Loss, T>(loss, params, weights, parallel_for));
   });

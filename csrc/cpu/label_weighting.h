@@ -51,25 +51,40 @@ struct ClassWeights {
 
 template <class T>
 struct PositionLoops {
-  // Fills all but `mask` from it, the raw labels and the weight (nullptr: as the mask); returns how
-  // many labels are out of range where they count.
-  FL_VECTOR_CLONES static int64_t weigh(const int64_t* label, const T* mask, const T* weight,
-                                        int64_t ignored, bool matches, int64_t classes,
-                                        int64_t count, PositionTile<T>* tile) {
-    int64_t bad = 0;
+  static constexpr int32_t kIgnored = -1, kBad = -2;
+
+  // Labels as int32, kIgnored, or kBad outside [0, C).
+  FL_VECTOR_CLONES static void narrow(const int64_t* label, int64_t ignored, bool matches,
+                                      int64_t classes, int64_t count, int32_t* result) {
+    const int64_t no_label = matches ? 0 : 1;
+#pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
       const bool in_range = static_cast<uint64_t>(label[i]) < static_cast<uint64_t>(classes);
-      const bool kept = !(matches && label[i] == ignored);
-      const T m = mask != nullptr ? mask[i] : T(1);
-      const T w = weight != nullptr ? weight[i] : m;
-      const bool active = kept && w != T(0) && m != T(0);
-      tile->mask[i] = kept ? m : T(0);
-      tile->w[i] = active ? w : T(0);
-      tile->class_weight[i] = active ? T(1) : T(0);
-      tile->label[i] = active && in_range ? static_cast<int32_t>(label[i]) : 0;
-      bad += active && !in_range ? 1 : 0;
+      const int64_t known = in_range ? label[i] : int64_t{kBad};
+      result[i] = static_cast<int32_t>(((label[i] ^ ignored) | no_label) == 0 ? kIgnored : known);
+    }
+  }
+  // Fills the tile, whose `label` are narrow ones, from mask and weight (without either: 1);
+  // returns how many labels are out of range where they count.
+  template <bool kMask, bool kWeight>
+  FL_VECTOR_CLONES static int64_t weigh(const T* mask, const T* weight, int64_t count,
+                                        PositionTile<T>* tile) {
+    int32_t bad = 0;
+#pragma omp simd reduction(+ : bad)
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t label = tile->label[i];
+      const T m = zero_unless(label != kIgnored, kMask ? mask[i] : T(1));
+      const T w = zero_unless(label != kIgnored, kWeight ? weight[i] : m);
+      tile->mask[i] = m;
+      tile->w[i] = w;
+      tile->class_weight[i] = zero_unless(w != T(0), T(1));
+      tile->label[i] = w != T(0) && label >= 0 ? label : 0;
+      bad += w != T(0) && label == kBad ? 1 : 0;
     }
     return bad;
+  }
+  FL_VECTOR_CLONES static void scale(const T* w, T factor, T* result, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) result[i] = w[i] * factor;
   }
   // `needs_own`: a position whose label has weight 0 has no part in the loss either.
   FL_VECTOR_CLONES static void look_up(const T* class_weight, bool needs_own, int64_t count,
@@ -122,9 +137,16 @@ class LabelWeighting {
     weighting_.for_each_run(TileRange{tile.sample, tile.begin, tile.count, 1, 0}, scratch.weighting,
                             [&](int64_t, const Weights<T>& found) { weights = found; });
     const int64_t* labels = load(labels_, tile.begin, tile.count, scratch.label);
-    const int64_t bad = PositionLoops<T>::weigh(
-        labels, weights.mask, weights.w == weights.mask ? nullptr : weights.w, params_.ignore_index,
-        params_.matches_ignored, params_.classes, tile.count, result);
+    using Loops = PositionLoops<T>;
+    Loops::narrow(labels, params_.ignore_index, params_.matches_ignored, params_.classes,
+                  tile.count, result->label);
+    const T* weight = weights.w == weights.mask ? nullptr : weights.w;
+    const auto weigh = weights.mask != nullptr
+                           ? (weight != nullptr ? Loops::template weigh<true, true>
+                                                : Loops::template weigh<true, false>)
+                           : (weight != nullptr ? Loops::template weigh<false, true>
+                                                : Loops::template weigh<false, false>);
+    const int64_t bad = weigh(weights.mask, weight, tile.count, result);
     if (bad != 0) return tile.begin + first_bad(labels, weights, tile.count);
     if (class_weights_.data() != nullptr) {
       const bool needs_own = params_.label_smoothing == 0 || !class_weights_.any;

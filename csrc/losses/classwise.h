@@ -37,7 +37,12 @@ struct LabelSoftmax {
     sum = at.others + own;
     p = own / sum;
     q = at.others / sum;
-    log_p = own > at.others ? -math::log1p(at.others / own) : at.x - at.largest - math::log(sum);
+    // log1p of others / own where p is above 1/2; one logarithm for both cases
+    const bool high = own > at.others;
+    const T ratio = at.others / own, next = T(1) + ratio;
+    const T logarithm = math::log(high ? next : sum);
+    const T correction = (ratio - (next - T(1))) / next;
+    log_p = high ? -(logarithm + correction) : at.x - at.largest - logarithm;
   }
 };
 
