@@ -135,8 +135,7 @@ class LabelPass : ClassPass<T> {
     } else {
       Loops::template gradient<true, false>(planes, shape, at, scratch.weight, nullptr);
     }
-    Loops::subtract_at_labels(planes, pitch, scratch.positions, at.label, scratch.weight,
-                              tile.count);
+    Loops::subtract_at_labels(planes, pitch, scratch.positions, at.label, tile.count);
   }
 
   const Loss loss_;

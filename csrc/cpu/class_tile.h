@@ -24,6 +24,7 @@
 namespace fusedloss::cpu {
 
 constexpr int64_t kMaxLanes = 1024;
+constexpr int64_t kClassesAhead = 2;  // classes fetched before they are loaded
 
 // ---- how positions are cut ----------------------------------------------------------------------
 
@@ -149,8 +150,14 @@ void load_planes(const ClassStream& stream, int64_t index, int64_t count, T* pla
     const S* source = positions.at<const S>(offset);
     if (offset >= 0 && (stride == 1 || count == 1) && stream.class_stride != 1) {
       for (int64_t c = 0; c < stream.classes; ++c) {
-        MoveLoops<AsNumber, T, S>::contiguous(source + c * stream.class_stride, planes + c * pitch,
-                                              count);
+        // Each class begins a stream anew, which the hardware sees too late.
+        const S* plane = source + c * stream.class_stride;
+        const S* ahead = c + kClassesAhead < stream.classes
+                             ? plane + kClassesAhead * stream.class_stride
+                             : source + (c + kClassesAhead - stream.classes) * stream.class_stride +
+                                   count;
+        for (int64_t i = 0; i < count; i += kLineBytes / sizeof(S)) prefetch(ahead + i);
+        MoveLoops<AsNumber, T, S>::contiguous(plane, planes + c * pitch, count);
       }
     } else if (offset >= 0 && stream.class_stride == 1) {
       RowLoops<T, S>::load(source, stride, planes, pitch, stream.classes, count);

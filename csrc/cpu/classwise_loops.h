@@ -55,10 +55,8 @@ struct ClasswiseLoops {
     }
   }
   static void subtract_at_labels(T* planes, int64_t pitch, const PositionTile<T>& positions,
-                                 const T* label, const T* weight, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) {
-      if (weight[i] != T(0)) planes[positions.label[i] * pitch + i] -= label[i];
-    }
+                                 const T* label, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) planes[positions.label[i] * pitch + i] -= label[i];
   }
 
   // The loss of each position, and with kGradient the coefficients of its gradient. `weight` is
@@ -76,7 +74,7 @@ struct ClasswiseLoops {
       if constexpr (kGradient) {
         tile->all[i] = weight[i] * result.all;
         tile->base[i] = weight[i] * result.base;
-        tile->label[i] = weight[i] * result.label;
+        tile->label[i] = zero_unless(weight[i] != T(0), weight[i] * result.label);
       }
     }
   }

@@ -16,9 +16,13 @@ struct ClassRowLoops {
   // What a buffer of rows needs behind its end.
   static constexpr int64_t kPadding = kLanes;
 
+  // Rows of a group are too few at a time for the hardware to look ahead far enough.
+  static constexpr int64_t kAhead = 1024;
+
   // Copies values and returns the largest, NaN left out.
   template <class S>
   FL_VECTOR_CLONES static T load(const S* source, int64_t count, T* values) {
+    for (int64_t i = 0; i < count; i += kLineBytes / sizeof(S)) prefetch(source + i + kAhead);
     T largest = -T(HUGE_VAL);
 #pragma omp simd reduction(max : largest)
     for (int64_t i = 0; i < count; ++i) {

@@ -68,9 +68,9 @@ class RowPass : ClassPass<T> {
  private:
   using Base::grad_input, Base::input, Base::params, Base::streams, Base::weighting;
 
-  // A group's rows have exp(x - largest) in common; below this sum a row has lost too much.
+  // A group's rows are exp(x - largest) of all; a row whose sum is below this has lost too much.
   static constexpr int64_t kGroup = 16;
-  static constexpr T kSmallest = T(1e-12);
+  static constexpr T kSmallest = T(1e-12), kLowest = T(-27);  // exp of it is larger
 
   // Values of the rows [row, row + count) of a tile, and the largest of them.
   T load(const ClassTile& tile, int64_t row, int64_t count, T* rows) const {
@@ -116,8 +116,8 @@ class RowPass : ClassPass<T> {
     Rows::exponentials(rows, count * classes, largest);
     Rows::sum_short(rows, classes, count, at.others + row);
     for (int64_t i = row; i < row + count; ++i) {
-      const T sum = at.others[i] + math::exp(at.x[i] - largest);
-      if (sum >= kSmallest || scratch.positions.w[i] == T(0)) continue;
+      if (at.others[i] >= kSmallest || at.x[i] - largest > kLowest) continue;
+      if (scratch.positions.w[i] == T(0)) continue;
       T* own = scratch.rows.data() + i * classes;
       at.largest[i] = load(tile, i, 1, own);
       take_label(own, i, scratch);
@@ -140,16 +140,22 @@ class RowPass : ClassPass<T> {
       std::fill_n(slopes, tile.count * classes, T(0));
       return store(tile, 0, tile.count, slopes);
     }
-    if (is_short_) Rows::scale_short(rows, classes, tile.count, at.all, scratch.weight, slopes);
+    const int32_t* label = scratch.positions.label;
+    if (is_short_) {
+      Rows::scale_short(rows, classes, tile.count, at.all, scratch.weight, slopes);
+      for (int64_t i = 0; i < tile.count; ++i) slopes[i * classes + label[i]] -= at.label[i];
+      return store(tile, 0, tile.count, slopes);
+    }
     for (int64_t i = 0; i < tile.count; ++i) {
       T* own = slopes + i * classes;
-      const bool lives = scratch.weight[i] != T(0);
-      if (!is_short_ && lives) Rows::scale(own, classes, at.all[i], own);
-      if (!is_short_ && !lives) std::fill_n(own, classes, T(0));
-      if (lives) own[scratch.positions.label[i]] -= at.label[i];
-      if (!is_short_) store(tile, i, 1, own);
+      if (scratch.weight[i] == T(0)) {
+        std::fill_n(own, classes, T(0));
+      } else {
+        Rows::scale(own, classes, at.all[i], own);
+        own[label[i]] -= at.label[i];
+      }
+      store(tile, i, 1, own);
     }
-    if (is_short_) store(tile, 0, tile.count, slopes);
   }
 
   // Rows of a tile into grad_input.
