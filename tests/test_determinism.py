@@ -9,7 +9,7 @@ import fusedloss as fl
 from fusedloss import functional as F
 from fusedloss.reference import _sums
 from tests import cases
-from tests.cases import FLOATS, FUNCTIONS, LOSSES, REDUCTIONS
+from tests.cases import FLOATS, FUNCTIONS, LOSSES, REDUCTIONS, SOURCES, TERMS
 from tests.oracle import evaluate
 
 # Sizes at which work is spread over threads (32768 elements and more), even and ragged.
@@ -42,6 +42,22 @@ def test_every_number_of_threads_gives_the_same_bits(real_backend, threads, loss
         threads(1)
         wanted = evaluate(problem, real_backend)
         for count in (2, 3, 4, 1):
+            threads(count)
+            same_bits(evaluate(problem, real_backend), wanted)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("shape", [(2, 3, 96, 301), (3, 2, 9, 40, 50)], ids=str)
+def test_threads_and_what_is_born_in_the_kernel(real_backend, threads, shape, source):
+    rng = cases.generator(shape, source)
+    region = TERMS["nested"](shape, rng) & ~TERMS["disks"](shape, rng)
+    weight = SOURCES[source](shape, rng)
+    for layout in ("contiguous", "channels_last"):
+        problem = cases.make_problem(FUNCTIONS[1], shape, rng=rng, mask=region, weight=weight)
+        problem = problem.with_(input=cases.LAYOUTS[layout](problem.input))
+        threads(1)
+        wanted = evaluate(problem, real_backend)
+        for count in (2, 3, 1):
             threads(count)
             same_bits(evaluate(problem, real_backend), wanted)
 

@@ -13,9 +13,10 @@ class ProgramAnalysis {
     int begin, end;
   };
 
-  // The subtree [begin, end) counts only where a root is not 0: they are the two sides of an `&`.
+  // The subtree [begin, end) counts only where a root is not 0: they are the two sides of the `&`
+  // at `last`.
   struct Guard {
-    int begin, end, root;
+    int begin, end, root, last;
   };
 
   ProgramAnalysis(const Program& program, const Bindings& bindings) {
@@ -52,7 +53,7 @@ class ProgramAnalysis {
       for (int operand = 0; operand < 2; ++operand) {
         const int guard = side[i][operand], guarded = side[i][1 - operand];
         if (!positional_[guard] || !worthwhile_[guard]) continue;
-        guard_[guards_++] = {begin_[guarded], guarded + 1, root_at_[begin_[guard]]};
+        guard_[guards_++] = {begin_[guarded], guarded + 1, root_at_[begin_[guard]], i};
       }
     }
   }

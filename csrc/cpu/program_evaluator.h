@@ -144,6 +144,9 @@ class ProgramEvaluator {
         value = {buffer};
       } else if (instruction.opcode != Opcode::kNot) {
         value = apply(instruction, value, stack[top + 1], program_.is_binary, buffer, count);
+        if (value.data == buffers[top + 1]) {  // the next leaf's
+          value = {std::copy_n(value.data, count, buffer) - count};
+        }
       } else if (value.data == nullptr) {
         value.number = mask_not(value.number);
       } else {
@@ -186,7 +189,7 @@ class ProgramEvaluator {
     return run(
         begin, end, tile.count, buffers,
         [&](int& i, T* buffer) -> Values<T> {
-          if (const int hidden_until = end_of_hidden(i, slots); hidden_until > 0) {
+          if (const int hidden_until = end_of_hidden(i, end, slots); hidden_until > 0) {
             i = hidden_until - 1;
             return Values<T>::same(T(0));
           }
@@ -203,11 +206,12 @@ class ProgramEvaluator {
         });
   }
 
-  // Where the subtree that begins with an instruction ends, if the other side of its `&` is 0.
-  int end_of_hidden(int instruction, const Slots& slots) const {
+  // Where the subtree that begins with an instruction ends, if the other side of its `&` is 0. What
+  // reaches beyond `end` is not being evaluated.
+  int end_of_hidden(int instruction, int end, const Slots& slots) const {
     for (int i = 0; i < analysis_.guards(); ++i) {
       const ProgramAnalysis::Guard& guard = analysis_.guard(i);
-      if (guard.begin != instruction || guard.root >= Slots::kSlots) continue;
+      if (guard.begin != instruction || guard.last >= end || guard.root >= Slots::kSlots) continue;
       if (slots.values[guard.root].is(T(0))) return guard.end;
     }
     return 0;
