@@ -14,6 +14,12 @@ PYTHON ?= python3
 TORCH ?=
 ARGS ?=
 
+# A checkout builds the CUDA kernels for the GPUs of this machine, or for one architecture where
+# there is none; a package (pip install .) is built for all that setup.py names.
+GPUS := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null \
+  | grep -x '[0-9]*\.[0-9]*' | sort -u | paste -sd ';' -)
+export TORCH_CUDA_ARCH_LIST ?= $(or $(GPUS),9.0+PTX)
+
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest

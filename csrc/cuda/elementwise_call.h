@@ -48,34 +48,34 @@ struct KernelCall {
   int64_t chunks_per_row = 1;
   int64_t chunks = 1;
 
-  Factors factors = Factors::kNone;
   bool masked = false;          // factors != kNone
   bool region_repeats = false;  // over the channels of a slot: evaluated for the first one
   bool weight_repeats = false;
-  bool region_reads_target = false;   // Factors::kTensors
-  bool programs_read_target = false;  // Factors::kPrograms
-  bool counts_positions = false;      // Sums::positions is not a multiple of Sums::mask
-  bool has_sums = false;              // partial sums are kept and finished
-  bool sums_first = false;            // the gradient's scale needs a pass over mask and weight
+  bool region_reads_target = false;
+  bool counts_positions = false;  // Sums::positions is not a multiple of Sums::mask
+  bool has_sums = false;          // partial sums are kept and finished
+  bool sums_first = false;        // the gradient's scale needs a pass over mask and weight
 
   bool target_is_dense = false;  // of the input's type
   View target, weight, pos_weight, grad_output;
   View tensor[Bindings::kMaxTensors];  // of the programs
+
+  // Device memory: kPartials arrays of `chunks` numbers, then one ticket for each phase.
+  double* partials = nullptr;
+  unsigned* tickets = nullptr;
+
+  Factors factors = Factors::kNone;
+  bool programs_read_target = false;
 
   // The phase that finds the range of each kNormalize: a sample is cut into chunks of positions.
   int64_t range_samples = 0;    // 0: there is no such phase
   int64_t range_positions = 0;  // of a sample
   int64_t elements_per_range = 1;
   int64_t range_slots = 0;
-  int64_t range_chunks = 0;       // of a sample
-  unsigned repeating_ranges = 0;  // bit k: the values of range k are the same for all channels
-
-  // Device memory: kPartials arrays of `chunks` numbers; a (low, high) for each range, sample and
-  // chunk, and for each range and sample; one ticket for each phase.
-  double* partials = nullptr;
-  double* range_partials = nullptr;
-  double* ranges = nullptr;
-  unsigned* tickets = nullptr;
+  int64_t range_chunks = 0;          // of a sample
+  unsigned repeating_ranges = 0;     // bit k: the values of range k are the same for all channels
+  double* range_partials = nullptr;  // (low, high) for each range, sample and chunk
+  double* ranges = nullptr;          // (low, high) for each range and sample
 
   FL_HOST_DEVICE int64_t chunks_per_sample() const { return chunks_per_row * rows_per_sample; }
 };

@@ -20,16 +20,18 @@ constexpr size_t kTicketBytes = 16;  // three of them, and what keeps the double
 
 // What a launch needs of device memory: the tickets, then doubles.
 struct Workspace {
+  bool has_tickets;
   int64_t partials, range_partials, ranges;
 
   explicit Workspace(const KernelCall& call)
-      : partials(call.has_sums ? kPartials * call.chunks : 0),
+      : has_tickets(call.has_sums || call.range_samples > 0),
+        partials(call.has_sums ? kPartials * call.chunks : 0),
         range_partials(2 * call.params.bindings.ranges * call.range_samples * call.range_chunks),
         ranges(2 * call.params.bindings.ranges * call.range_samples) {}
 
   size_t bytes() const {
     const int64_t numbers = partials + range_partials + ranges;
-    return numbers == 0 ? 0 : kTicketBytes + static_cast<size_t>(numbers) * sizeof(double);
+    return has_tickets ? kTicketBytes + static_cast<size_t>(numbers) * sizeof(double) : 0;
   }
 
   // Gives the call its pieces of `memory`.
@@ -63,17 +65,17 @@ struct NamedLoss {
 template <class Kernel, class Loss>
 void launch_call(Kernel kernel, KernelCall call, const Loss& loss, const LaunchContext& context) {
   if (call.pass == Pass::kBackward && call.chunks == 0) return;
-  if (context.workspace != nullptr) Workspace(call).assign(context.workspace, &call);
+  const Workspace workspace(call);
+  if (workspace.has_tickets) workspace.assign(context.workspace, &call);
   const int64_t most_chunks = std::max(call.chunks, call.range_samples * call.range_chunks);
-  const bool has_ranges = call.range_samples > 0;
   LaunchShape shape{.blocks = std::clamp<int64_t>(most_chunks, 1, kMostBlocks),
                     .threads = kThreads,
-                    .cooperative = call.sums_first || has_ranges,
+                    .cooperative = call.sums_first || call.range_samples > 0,
                     .stream = context.stream};
   if (shape.cooperative) {
     shape.blocks = std::min(shape.blocks, resident_blocks(kernel, kThreads, context.device));
   }
-  if (call.has_sums || has_ranges) {
+  if (workspace.has_tickets) {
     check(cudaMemsetAsync(call.tickets, 0, kTicketBytes, context.stream), "workspace");
   }
   launch(shape, kernel, call, loss);

@@ -328,9 +328,13 @@ class VectorBlock {
 
   __device__ __forceinline__ Values compute(const Slot& few, const Terms& terms, O scale,
                                             Tally& tally) const {
-    Values result;
-    with_loss(loss_, [&](const auto& loss) { result = compute(loss, few, terms, scale, tally); });
-    return result;
+    if constexpr (kFactors == Factors::kPrograms) {
+      Values result;
+      loss_.visit([&](const auto& loss) { result = compute(loss, few, terms, scale, tally); });
+      return result;
+    } else {
+      return compute(loss_, few, terms, scale, tally);
+    }
   }
 
   // Values (and their sum), or derivatives where a gradient is asked for. What both need, an
