@@ -207,13 +207,13 @@ class ElementwiseDriver {
   }
 
   bool depends_on_mask() const {
-    if (params_.reduction == Reduction::kSampleMean) return weighting_.is_weighted();
-    return weighting_.is_weighted() && params_.reduction == Reduction::kMean &&
+    if (params_.reduction == Reduction::kSampleMean) return !weighting_.knows_sums();
+    return !weighting_.knows_sums() && params_.reduction == Reduction::kMean &&
            params_.normalizer != Normalizer::kAll && params_.normalizer != Normalizer::kGiven;
   }
 
   bool wants_sums() const {
-    return weighting_.is_weighted() &&
+    return !weighting_.knows_sums() &&
            (params_.wants_sums || params_.reduction == Reduction::kMean ||
             params_.reduction == Reduction::kSampleMean);
   }
@@ -224,9 +224,9 @@ class ElementwiseDriver {
       for (int64_t block = 0; block < tiling_.blocks_per_sample(); ++block) {
         samples[sample].combine(blocks[sample * tiling_.blocks_per_sample() + block]);
       }
-      if (!weighting_.is_weighted()) {
+      if (weighting_.knows_sums()) {
         const double total = samples[sample].total;
-        samples[sample] = weighting_.unweighted();
+        samples[sample] = weighting_.known_sums(sample);
         samples[sample].total = total;
       }
     }
