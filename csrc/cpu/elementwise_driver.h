@@ -203,24 +203,24 @@ class ElementwiseDriver {
   }
 
   bool depends_on_mask() const {
-    if (params_.reduction == Reduction::kSampleMean) return weighting_.is_weighted();
-    return weighting_.is_weighted() && params_.reduction == Reduction::kMean &&
+    if (params_.reduction == Reduction::kSampleMean) return !weighting_.knows_sums();
+    return !weighting_.knows_sums() && params_.reduction == Reduction::kMean &&
            params_.normalizer != Normalizer::kAll && params_.normalizer != Normalizer::kGiven;
   }
 
   bool wants_sums() const {
-    return weighting_.is_weighted() &&
+    return !weighting_.knows_sums() &&
            (params_.wants_sums || params_.reduction == Reduction::kMean ||
             params_.reduction == Reduction::kSampleMean);
   }
 
   std::vector<Sums> combine(const std::vector<Sums>& blocks) const {
     std::vector<Sums> samples = combine_blocks(blocks, params_.extents.samples);
-    if (weighting_.is_weighted()) return samples;
-    for (Sums& sums : samples) {
-      const double total = sums.total;
-      sums = weighting_.unweighted();
-      sums.total = total;
+    if (!weighting_.knows_sums()) return samples;
+    for (int64_t sample = 0; sample < params_.extents.samples; ++sample) {
+      const double total = samples[sample].total;
+      samples[sample] = weighting_.known_sums(sample);
+      samples[sample].total = total;
     }
     return samples;
   }

@@ -13,6 +13,7 @@
 
 #include "cpu/boundary_rows.h"
 #include "cpu/image_rows.h"
+#include "cpu/known_sums.h"
 #include "cpu/program_analysis.h"
 #include "cpu/program_loops.h"
 #include "cpu/shape_rows.h"
@@ -99,26 +100,33 @@ class ProgramEvaluator {
     return evaluate(tile, index, 0, program_.length, work, slots, level);
   }
 
-  // The range of what the instructions before a kNormalize yield over a tile.
-  ValueRange<T> range(const TileRange& tile, int normalize, ProgramWork<T>& work,
-                      Slots& slots) const {
+  // What the instructions before a kNormalize yield over a tile.
+  MapSummary<T> summary(const TileRange& tile, int normalize, ProgramWork<T>& work,
+                        Slots& slots) const {
     const int begin = program_.instruction[normalize].extent;
     if (analysis_.is_positional(normalize)) {
-      return range_of(over_positions(tile, begin, normalize, work, nullptr), space_.of(tile).count);
+      return summary_of(over_positions(tile, begin, normalize, work, nullptr),
+                        space_.of(tile).count);
     }
     prepare(tile, begin, normalize, work, slots);
-    ValueRange<T> result;
+    MapSummary<T> result;
     for (int64_t channel = 0; channel < tile.channels; ++channel) {
       const int64_t index = tile.begin + channel * tile.channel_stride;
-      result.combine(range_of(evaluate(tile, index, begin, normalize, work, slots, 0), tile.count));
+      result.combine(
+          summary_of(evaluate(tile, index, begin, normalize, work, slots, 0), tile.count));
     }
     return result;
   }
+  // How many elements a value of such a map stands for.
+  int64_t elements_per_value(int normalize) const {
+    return analysis_.is_positional(normalize) ? extents_.channels : 1;
+  }
 
  private:
-  static ValueRange<T> range_of(const Values<T>& values, int64_t count) {
-    return values.data != nullptr ? RangeLoops<T>::range(values.data, count)
-                                  : RangeLoops<T>::range(&values.number, 1);
+  static MapSummary<T> summary_of(const Values<T>& values, int64_t count) {
+    if (values.data != nullptr) return MapLoops<T>::summary(values.data, count);
+    const double number = static_cast<double>(values.number);
+    return {RangeLoops<T>::range(&values.number, 1), number, 0, static_cast<double>(count)};
   }
 
   // ---- the stack machine ------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // The loops of a program's operators over tiles, and what else its evaluation needs of a tile.
 #pragma once
 
+#include "cpu/known_sums.h"
 #include "cpu/tile_loops.h"
 #include "weights/normalized.h"
 
@@ -135,6 +136,30 @@ struct RangeLoops {
       high = above > high ? above : high;
     }
     return {low, high};
+  }
+};
+
+template <class T>
+struct MapLoops {
+  static MapSummary<T> summary(const T* values, int64_t count) {
+    MapSummary<T> result{RangeLoops<T>::range(values, count)};
+    result.origin = static_cast<double>(values[0]);
+    result.count = static_cast<double>(count);
+    result.sum = sum_from(values, values[0], count);
+    return result;
+  }
+
+ private:
+  FL_VECTOR_CLONES static double sum_from(const T* values, T origin, int64_t count) {
+    double total = 0;
+    for (int64_t begin = 0; begin < count; begin += kFlush) {
+      const int64_t end = count - begin < kFlush ? count : begin + kFlush;
+      T sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t i = begin; i < end; ++i) sum += values[i] - origin;
+      total += static_cast<double>(sum);
+    }
+    return total;
   }
 };
 

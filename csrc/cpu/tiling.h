@@ -51,6 +51,10 @@ class Tiling {
   }
 
   bool planar() const { return planar_; }
+  // Whether every tile holds all channels of its positions.
+  bool keeps_positions() const {
+    return planar_ || extents_.channels == 1 || extents_.channels * extents_.inner <= kTile;
+  }
   int64_t blocks() const { return blocks_per_sample_ * extents_.samples; }
   int64_t blocks_per_sample() const { return blocks_per_sample_; }
   int64_t elements_per_block() const {

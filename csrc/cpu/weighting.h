@@ -56,6 +56,7 @@ class Weighting {
         tiling_(in.extents, in.normalizer == Normalizer::kPositions || region_.reads_channels() ||
                                 source_.reads_channels()),
         weight_(in.weight, in.extents),
+        normalizer_(in.normalizer),
         has_region_(in.region),
         has_source_(in.weight_source),
         is_binary_(in.region.is_binary),
@@ -63,11 +64,17 @@ class Weighting {
         shared_(in.extents.channels == 1 ||
                 (in.region.is_positional && in.weight_source.is_positional &&
                  !in.weight.varies_over_channels)) {
-    if (in.bindings.ranges > 0) find_ranges(source_, in.bindings, in.extents, parallel_for);
+    if (in.bindings.ranges == 0) return;
+    source_sums_ = RangePhase<T>(source_, in.bindings, in.extents, parallel_for).run();
   }
 
   const Tiling& tiling() const { return tiling_; }
   bool is_weighted() const { return has_region_ || has_source_ || weight_; }
+  // Whether `known_sums` needs no pass over the data.
+  bool knows_sums() const {
+    if (!is_weighted()) return true;
+    return !has_region_ && (normalizer_ != Normalizer::kWeights || !source_sums_.empty());
+  }
   // Whether tiles that are masked out stay unread, so that nothing may be fetched ahead.
   bool leaves_unread() const { return has_region_ && region_.is_closed_form(); }
 
@@ -112,12 +119,16 @@ class Weighting {
     }
   }
 
-  // The sums of a sample where nothing is masked or weighted, in closed form.
-  Sums unweighted() const {
+  // The sums of a sample where nothing is masked, as far as the normalizer asks for them.
+  Sums known_sums(int64_t sample) const {
     Sums sums;
     sums.selected = extents_.elements_per_sample();
     sums.mask = sums.weights = static_cast<double>(sums.selected);
     sums.positions = static_cast<double>(extents_.positions_per_sample());
+    if (source_sums_.empty()) return sums;
+    const int64_t own = static_cast<int64_t>(source_sums_.size()) / extents_.samples;
+    sums.weights = 0;
+    for (int64_t i = 0; i < own; ++i) sums.weights += source_sums_[sample * own + i];
     return sums;
   }
 
@@ -207,6 +218,8 @@ class Weighting {
   ProgramEvaluator<T> source_;
   const Tiling tiling_;
   const Stream weight_;
+  std::vector<double> source_sums_;  // of the weight source, per index of dim 0; empty: unknown
+  const Normalizer normalizer_;
   const bool has_region_, has_source_, is_binary_, counts_positions_;
   const bool shared_;  // all channels of a position have the same mask and weight
 };

@@ -10,17 +10,18 @@ namespace fusedloss {
 // Between which two features an index of the input lies, and how far from the lower one; in double
 // as the reference. A size that stays the same has share 0 everywhere.
 struct Stretch {
-  int64_t low = 0, high = 0;
+  int32_t low = 0, high = 0;  // a dim of features has less than 2^31
   double share = 0;
 
   Stretch() = default;
-  FL_HOST_DEVICE Stretch(int64_t index, int64_t size, int64_t old) : low(index), high(index) {
+  FL_HOST_DEVICE Stretch(int64_t index, int64_t size, int64_t old)
+      : low(static_cast<int32_t>(index)), high(low) {
     if (old == size) return;
     const double ratio = static_cast<double>(old) / static_cast<double>(size);
     const double largest = static_cast<double>(old - 1);
     double at = (static_cast<double>(index) + 0.5) * ratio - 0.5;
     at = at < 0 ? 0 : at > largest ? largest : at;
-    low = static_cast<int64_t>(at);
+    low = static_cast<int32_t>(at);
     high = low + 1 < old ? low + 1 : low;
     share = at - static_cast<double>(low);
   }
