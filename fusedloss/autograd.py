@@ -246,6 +246,7 @@ def formatted(values: Tensor, like: Tensor) -> Tensor:
 
 
 def holds_gradient(call: str) -> bool:
+    """Whether the forward pass of an op's line of words writes the gradient too."""
     return call.endswith(" gradient")
 
 
@@ -286,6 +287,7 @@ def has_kernel(input: Tensor, *others: Tensor | None) -> bool:
 
 
 def stats_of(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+    """An op's `sums` as statistics of the dtype of the arithmetic."""
     samples = sums.shape[0] // 3
     shape = (samples,) if reduction == "sample_mean" else ()
     total = sums[:samples].to(dtype).reshape(shape)
