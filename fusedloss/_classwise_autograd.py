@@ -134,7 +134,10 @@ def _op_arguments(
     source = None
     if weight_map is not None and not isinstance(weight_map, Tensor):
         source, weight_map = weight_map, None
-    program = autograd.compiled(region, source, *with_channels(input, target))
+    read = input, target
+    if region is not None or source is not None:
+        read = with_channels(input, target)
+    program = autograd.compiled(region, source, *read)
     if program is None or not _runs(program, has_labels):
         return None
     if not _has_kernel(input, target, weight, weight_map, *program.tensors):

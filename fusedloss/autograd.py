@@ -212,13 +212,13 @@ def _by_reference(input, target, rest, return_stats: bool):
     """The reference; results and gradients in the memory format of what they belong to."""
     name, options, weight, pos_weight, region, reduction, normalizer = rest
     if not (torch.compiler.is_compiling() or _transforms.surround()):
-        input, target, pos_weight = map(_keep_format, (input, target, pos_weight))
+        input, target, pos_weight = map(keep_format, (input, target, pos_weight))
         if isinstance(weight, Tensor):
-            weight = _keep_format(weight)
+            weight = keep_format(weight)
         elif weight is not None:
-            weight = weight.rebind(tuple(map(_keep_format, weight.tensors)))
+            weight = weight.rebind(tuple(map(keep_format, weight.tensors)))
         if region is not None:
-            region = region.rebind(tuple(map(_keep_format, region.tensors)))
+            region = region.rebind(tuple(map(keep_format, region.tensors)))
     operands = input, target, weight, pos_weight, region, reduction, normalizer
     result = reference.elementwise(name, options, *operands, return_stats)
     if reduction != "none" or torch.compiler.is_compiling() or _transforms.surround():
@@ -228,7 +228,8 @@ def _by_reference(input, target, rest, return_stats: bool):
     return formatted(result[0], input), result[1]
 
 
-def _keep_format(tensor: Tensor | None) -> Tensor | None:
+def keep_format(tensor: Tensor | None) -> Tensor | None:
+    """The tensor itself, whose gradient will have its memory format."""
     if tensor is None or not (tensor.requires_grad and torch.is_grad_enabled()):
         return tensor
     return Formatted.apply(tensor)
@@ -243,6 +244,7 @@ def formatted(values: Tensor, like: Tensor) -> Tensor:
 
 
 def holds_gradient(call: str) -> bool:
+    """Whether the forward pass of an op's line of words writes the gradient too."""
     return call.endswith(" gradient")
 
 
@@ -283,6 +285,7 @@ def has_kernel(input: Tensor, *others: Tensor | None) -> bool:
 
 
 def stats_of(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+    """An op's `sums` as statistics of the dtype of the arithmetic."""
     samples = sums.shape[0] // 3
     shape = (samples,) if reduction == "sample_mean" else ()
     total = sums[:samples].to(dtype).reshape(shape)

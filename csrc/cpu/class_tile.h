@@ -138,7 +138,7 @@ struct RowLoops {
   }
 };
 
-// Values as T, from any dtype; the offsets of negative strides cannot occur in torch.
+// Values as T, from any dtype.
 template <class T>
 void load_planes(const ClassStream& stream, int64_t index, int64_t count, T* planes,
                  int64_t pitch) {
@@ -149,15 +149,15 @@ void load_planes(const ClassStream& stream, int64_t index, int64_t count, T* pla
     using S = decltype(element);
     const S* source = positions.at<const S>(offset);
     if (offset >= 0 && (stride == 1 || count == 1) && stream.class_stride != 1) {
-      for (int64_t c = 0; c < stream.classes; ++c) {
-        // Each class begins a stream anew, which the hardware sees too late.
-        const S* plane = source + c * stream.class_stride;
-        const S* ahead = c + kClassesAhead < stream.classes
-                             ? plane + kClassesAhead * stream.class_stride
-                             : source + (c + kClassesAhead - stream.classes) * stream.class_stride +
-                                   count;
+      // Each class begins a stream anew, which the hardware sees too late. The last ones look ahead
+      // to the next tile.
+      const int64_t apart = stream.class_stride, last = stream.classes - 1;
+      for (int64_t c = 0; c <= last; ++c) {
+        const int64_t next = c + kClassesAhead;
+        const S* ahead =
+            next <= last ? source + next * apart : source + (next - last - 1) * apart + count;
         for (int64_t i = 0; i < count; i += kLineBytes / sizeof(S)) prefetch(ahead + i);
-        MoveLoops<AsNumber, T, S>::contiguous(plane, planes + c * pitch, count);
+        MoveLoops<AsNumber, T, S>::contiguous(source + c * apart, planes + c * pitch, count);
       }
     } else if (offset >= 0 && stream.class_stride == 1) {
       RowLoops<T, S>::load(source, stride, planes, pitch, stream.classes, count);
