@@ -273,6 +273,6 @@ def test_compiled(name):
     module = make(name, mask=(fl.target != 1) & CONSTRUCTED, weight=WEIGHT, weight_map=WEIGHT[:1])
     input, target = operands()
     torch._dynamo.reset()
-    compiled = torch.compile(module, real_backend="eager", fullgraph=True)
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
     for options in ({}, {"mask": CALLED, "weight_map": torch.rand(2, 4)}):
         close(compiled(input, target, **options), module(input, target, **options))

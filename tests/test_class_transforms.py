@@ -47,7 +47,7 @@ def fresh_dynamo():
 def test_compile_keeps_one_graph(loss, kind):
     reduction = REDUCTIONS[FUNCTION_TARGETS.index((loss, kind)) % 4]
     function = loss_of(loss, reduction)
-    compiled = torch.compile(function, fullgraph=True, real_backend="aot_eager")
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     for dtype in (torch.float32, torch.bfloat16):
         input, target = operands(loss, kind, dtype=dtype)
         wanted = value_and_gradient(function, input, target)
@@ -78,7 +78,7 @@ def test_compile_of_every_option(loss, kind):
         return sum(result.sum() for result in results)
 
     labels = torch.randint(0, 2, (2, 4))
-    compiled = torch.compile(function, fullgraph=True, real_backend="aot_eager")
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     input, target = operands(loss, kind)
     others = (target, torch.rand(2, 4) < 0.6, torch.tensor([1.0, 0.0, 2.0]), torch.rand(4))
     others += (torch.tensor(2.0),)
@@ -90,7 +90,7 @@ def test_compile_of_every_option(loss, kind):
 def test_compile_with_dynamic_shapes(loss, kind):
     reduction = REDUCTIONS[(1 + FUNCTION_TARGETS.index((loss, kind))) % 4]
     function = loss_of(loss, reduction)
-    compiled = torch.compile(function, fullgraph=True, dynamic=True, real_backend="aot_eager")
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
     for shape in ((2, 3, 4), (4, 5, 9)):
         input, target = operands(loss, kind, shape)
         wanted = value_and_gradient(function, input, target)
@@ -103,7 +103,7 @@ def test_compile_with_dynamic_options():
         focal = F.softmax_focal_loss(input, target, gamma=gamma, ignore_index=ignored, mask=region)
         return focal + F.cross_entropy(input, target, label_smoothing=smoothing, mask=region)
 
-    compiled = torch.compile(function, fullgraph=True, dynamic=True, real_backend="aot_eager")
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend="aot_eager")
     input, target = operands(CE, INDEX, ignored=0.0)
     for options in ((1.5, 1, 0.1, 2), (0.3, 2, 0.2, 0), (2.0, 0, 0.3, 1)):
         wanted = value_and_gradient(function, input, target, *options)
@@ -129,7 +129,7 @@ def test_compile_with_inductor(name):
 def test_compile_of_func_grad(loss, kind):
     function = loss_of(loss)
     input, target = operands(loss, kind)
-    compiled = torch.compile(torch.func.grad(function), fullgraph=True, real_backend="aot_eager")
+    compiled = torch.compile(torch.func.grad(function), fullgraph=True, backend="aot_eager")
     wanted = torch.func.grad(function)(input, target)
     assert wanted.abs().sum() > 0
     torch.testing.assert_close(compiled(input, target), wanted)

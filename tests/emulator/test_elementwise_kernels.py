@@ -290,8 +290,8 @@ MUTANTS = [
     Mutant(
         "a gradient into the target",
         VECTOR,
-        "store(p_.grad_input, index",
-        "store(p_.target, index",
+        "kBackward || call_.pass != Pass::kForward) {\n        store(p_.grad_input, index",
+        "kBackward || call_.pass != Pass::kForward) {\n        store(p_.target, index",
         "write_to_input",
     ),
     Mutant(
