@@ -3,6 +3,7 @@
 # make bench     measure against eager and compiled PyTorch
 # make format    rewrite the sources in the one style
 # make clean     remove what was built and drawn (the tools in .venv stay)
+# make help      print this
 #
 # PYTHON=python3.12     the interpreter to make .venv from, default python3. A torch >= 2.13 that it
 #                       has is used; where it has none, torch==2.13.0 is installed into .venv.
@@ -12,6 +13,12 @@
 PYTHON ?= python3
 TORCH ?=
 ARGS ?=
+
+# A checkout builds the CUDA kernels for the GPUs of this machine, or for one architecture where
+# there is none; a package (pip install .) is built for all that setup.py names.
+GPUS := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null \
+  | grep -x '[0-9]*\.[0-9]*' | sort -u | paste -sd ';' -)
+export TORCH_CUDA_ARCH_LIST ?= $(or $(GPUS),9.0+PTX)
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -29,7 +36,7 @@ LIST_TOOLS := import re, tomllib; e = tomllib.load(open("pyproject.toml", "rb"))
 
 SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 
-.PHONY: demo test test-all bench format clean build check always
+.PHONY: demo test test-all bench format clean help build check always
 
 demo: build
 	$(PY) -m fusedloss.demo $(ARGS)
@@ -81,6 +88,9 @@ build: .venv/tools
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "$(PYTHON) cannot make environments: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv .venv
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 clean:
 	rm -rf build dist *.egg-info fusedloss/*.so demo-output bench-output .pytest_cache .ruff_cache

@@ -1,5 +1,7 @@
 """`python -m fusedloss`: what this installation was built with, and what this machine would use."""
 
+import argparse
+
 import torch
 
 import fusedloss
@@ -46,5 +48,11 @@ def _count(number, noun):
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Prints the report; there are no arguments but --help."""
+    argparse.ArgumentParser("python -m fusedloss", description=__doc__).parse_args(arguments)
     print(describe())
+
+
+if __name__ == "__main__":
+    main()

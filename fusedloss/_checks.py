@@ -54,20 +54,14 @@ def check_elementwise(
 
     `torch_weight`: `weight` follows torch's broadcasting rules alone (the binary cross-entropies).
     """
-    if not isinstance(input, Tensor) or input.dtype not in FLOATING:
-        _refuse_tensor("input", input, "a floating tensor")
-    if not isinstance(target, Tensor) or target.dtype not in REAL:
-        _refuse_tensor("target", target, "a real tensor")
-    if input.layout is not _STRIDED or target.layout is not _STRIDED:
-        _refuse_layout(input, target)
-    if input.is_nested or target.is_nested:
-        _refuse_layout(input, target)
+    check_input(input)
+    check_real("target", target)
     shape = input.shape
     if target.shape != shape:
-        _refuse_target_shape(input, target)
+        _refuse_target_shape(target, shape)
     device = input.device
     if target.device != device:
-        _refuse_device("target", target, device)
+        refuse_device("target", target, device)
     if weight is not None:
         if not isinstance(weight, Tensor):
             check_source(weight, input, target)
@@ -84,15 +78,35 @@ def check_elementwise(
         check_normalizer(normalizer, reduction, device)
 
 
+def check_input(input) -> None:
+    """A dense tensor of a dtype that losses compute in."""
+    if not isinstance(input, Tensor) or input.dtype not in FLOATING:
+        refuse_tensor("input", input, "a floating tensor")
+    if input.layout is not _STRIDED:
+        refuse_tensor("input", input, "a dense tensor", f"layout {input.layout}")
+
+
 def check_mask(mask, input) -> None:
     check_operand("mask", mask, input.device)
     _check_broadcast("mask", mask.shape, input.shape)
 
 
-def check_weight(weight, input) -> None:
+def check_weight(weight, input, name: str = "weight") -> None:
     """A weight follows the broadcasting rule of masks: decided by the number of dims."""
-    check_operand("weight", weight, input.device)
-    _check_broadcast("weight", weight.shape, input.shape)
+    check_operand(name, weight, input.device)
+    _check_broadcast(name, weight.shape, input.shape)
+
+
+def check_positional(name: str, tensor, input) -> None:
+    """A mask or weight map that is the same for all channels of a position."""
+    check_operand(name, tensor, input.device)
+    given, shape = tensor.shape, input.shape
+    channel = 1 if len(shape) >= 2 else 0
+    if len(given) == len(shape) and given[channel] != 1:
+        _refuse_channels(name, given, shape, channel)
+    column = (*shape[:channel], 1, *shape[channel + 1 :])
+    if not _broadcasts(given, column):
+        _refuse_broadcast(name, given, shape, column)
 
 
 def check_source(weight, input, target) -> None:
@@ -101,15 +115,15 @@ def check_source(weight, input, target) -> None:
     weight.check(input, target)
 
 
-def check_source_type(weight) -> None:
+def check_source_type(weight, name: str = "weight") -> None:
     if isinstance(weight, Expression):
         if weight.yields_weight:
             return
         raise TypeError(
-            f"weight must be a tensor or a weight source, got the region {weight!r}; pass it as "
-            "mask, or as weight=fl.normalized(region)"
+            f"{name} must be a tensor or a weight source, got the region {weight!r}; pass it as "
+            f"mask, or as {name}=fl.normalized(region)"
         )
-    _refuse_tensor("weight", weight, "a real tensor or a weight source")
+    refuse_tensor(name, weight, "a real tensor or a weight source")
 
 
 def check_torch_weight(name: str, weight, input) -> None:
@@ -118,18 +132,15 @@ def check_torch_weight(name: str, weight, input) -> None:
     shape, given = input.shape, weight.shape
     missing = len(shape) - len(given)
     if missing < 0 or not _fits(given, shape[missing:] if missing else shape):
-        raise ValueError(
-            f"{name} must broadcast to the shape of input by torch's rules (aligned from the "
-            f"right), got {_text(given)} for input {_text(shape)}"
-        )
+        _refuse_torch_broadcast(name, given, shape)
 
 
 def check_real(name: str, tensor) -> None:
     """A dense tensor of real numbers."""
     if not isinstance(tensor, Tensor) or tensor.dtype not in REAL:
-        _refuse_tensor(name, tensor, "a real tensor")
+        refuse_tensor(name, tensor, "a real tensor")
     if tensor.layout is not _STRIDED or tensor.is_nested:
-        _refuse_tensor(name, tensor, "a dense tensor", _layout(tensor))
+        refuse_tensor(name, tensor, "a dense tensor", _layout(tensor))
 
 
 def check_reduction(reduction) -> None:
@@ -213,22 +224,24 @@ def check_operand(name: str, tensor, device) -> None:
     """A real, dense tensor on the device of `input` (one of no dims may stay on the CPU)."""
     check_real(name, tensor)
     if tensor.device != device and (tensor.ndim > 0 or tensor.device.type != "cpu"):
-        _refuse_device(name, tensor, device)
+        refuse_device(name, tensor, device)
 
 
 def _check_broadcast(name: str, given, shape) -> None:
+    if not _broadcasts(given, shape):
+        _refuse_broadcast(name, given, shape, shape)
+
+
+def _broadcasts(given, shape) -> bool:
     """Section 1 of the contract: `given` against `shape`, its positions or its spatial dims."""
-    ndim, missing = len(shape), len(shape) - len(given)
+    missing = len(shape) - len(given)
     if missing == 0:
-        against = shape
-    elif missing < 0:
-        _refuse_broadcast(name, given, shape)
-    elif missing == 1 and ndim >= 2:
-        against = shape[:1] + shape[2:]
-    else:
-        against = shape[missing:]
-    if not _fits(given, against):
-        _refuse_broadcast(name, given, shape)
+        return _fits(given, shape)
+    if missing < 0:
+        return False
+    if missing == 1 and len(shape) >= 2:
+        return _fits(given, (*shape[:1], *shape[2:]))
+    return _fits(given, shape[missing:])
 
 
 def _fits(given, against) -> bool:
@@ -242,12 +255,12 @@ def _check_normalizer_tensor(normalizer: Tensor, device) -> None:
     if normalizer.dtype not in REAL or normalizer.dtype is torch.bool:
         _refuse_normalizer(TypeError, f"a tensor of dtype {normalizer.dtype}")
     if normalizer.ndim != 0:
-        _refuse_normalizer(ValueError, f"a tensor of shape {_text(normalizer.shape)}")
+        _refuse_normalizer(ValueError, f"a tensor of shape {shape_text(normalizer.shape)}")
     if device is not None and normalizer.device != device and normalizer.device.type != "cpu":
-        _refuse_device("normalizer", normalizer, device)
+        refuse_device("normalizer", normalizer, device)
 
 
-def _refuse_tensor(name: str, value, accepted: str, given: str | None = None) -> NoReturn:
+def refuse_tensor(name: str, value, accepted: str, given: str | None = None) -> NoReturn:
     dtypes = ", ".join(str(dtype)[6:] for dtype in FLOATING)
     if accepted == "a floating tensor":
         accepted += f" ({dtypes})"
@@ -255,44 +268,81 @@ def _refuse_tensor(name: str, value, accepted: str, given: str | None = None) ->
         accepted = accepted.replace("real tensor", f"real tensor (bool, integer, {dtypes})")
     if given is None:
         given = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
+        if not isinstance(value, Tensor):
+            given += "; convert it with torch.as_tensor(...) first"
+    elif callable(value):
+        given += "; call it"
     raise TypeError(f"{name} must be {accepted}, got {given}")
-
-
-def _refuse_layout(input: Tensor, target: Tensor) -> NoReturn:
-    dense = input.layout is _STRIDED and not input.is_nested
-    name, value = ("target", target) if dense else ("input", input)
-    _refuse_tensor(name, value, "a dense tensor", _layout(value))
 
 
 def _layout(tensor: Tensor) -> str:
     return "a nested tensor" if tensor.is_nested else f"layout {tensor.layout}"
 
 
-def _refuse_target_shape(input: Tensor, target: Tensor) -> NoReturn:
+def _refuse_target_shape(target: Tensor, shape) -> NoReturn:
+    advice = "expand it explicitly where a broadcast is meant"
+    if not target.is_floating_point() and target.shape == shape[:1] + shape[2:] != shape:
+        advice = (
+            "class indices of each position are the target of a cross_entropy; an elementwise loss "
+            "takes them as torch.nn.functional.one_hot(target, "
+            f"{shape[1]}).movedim(-1, 1)"
+        )
     raise ValueError(
-        f"target must have the shape of input, got target {_text(target.shape)} for input "
-        f"{_text(input.shape)}; expand it explicitly where a broadcast is meant"
+        f"target must have the shape of input, got target {shape_text(target.shape)} for input "
+        f"{shape_text(shape)}; {advice}"
     )
 
 
-def _refuse_device(name: str, tensor: Tensor, device) -> NoReturn:
+def refuse_device(name: str, tensor: Tensor, device) -> NoReturn:
     raise ValueError(f"{name} must be on the device of input ({device}), got {tensor.device}")
 
 
-def _refuse_broadcast(name: str, given, shape) -> NoReturn:
+def _refuse_channels(name: str, given, shape, channel: int) -> NoReturn:
+    positions = (*shape[:channel], *shape[channel + 1 :])
+    raise ValueError(
+        f"{name} must hold one value per position, {shape_text(positions)} with or without a "
+        f"channel dim of size 1, got {shape_text(given)}, which varies over the channels of input "
+        f"{shape_text(shape)}"
+    )
+
+
+def _refuse_broadcast(name: str, given, shape, full) -> NoReturn:
+    """`full`: what as many dims as `input` must broadcast to."""
     ndim = len(shape)
-    message = f"{name} {_text(given)} does not broadcast to input {_text(shape)}: accepted are "
-    accepted = [f"{ndim} dims that broadcast to {_text(shape)}"]
+    message = f"{name} {shape_text(given)} does not broadcast to input {shape_text(shape)}: "
+    message += "accepted are "
+    accepted = [f"{ndim} dims that broadcast to {shape_text(full)}"]
     if ndim >= 2:
         positions = shape[:1] + shape[2:]
-        accepted.append(f"{ndim - 1} dims that broadcast to the positions {_text(positions)}")
+        accepted.append(f"{ndim - 1} dims that broadcast to the positions {shape_text(positions)}")
     if ndim >= 3:
-        accepted.append(f"fewer dims, from the right, to the spatial dims {_text(shape[2:])}")
+        accepted.append(f"fewer dims, from the right, to the spatial dims {shape_text(shape[2:])}")
     message += "; ".join(accepted) + ". Dim 1 of input is its channel dim"
-    if 2 <= ndim == len(given) + 1:
-        message += f": a {name} per channel must be written {_text((1, *given))}"
-        if ndim == 3:
-            message += ", and images without channels take input.unsqueeze(1)"
+    hints = []
+    if full is shape and 2 <= ndim == len(given) + 1:
+        if _fits(given, shape[1:]):
+            hints.append(f"a {name} per channel must be written {shape_text((1, *given))}")
+            if ndim == 3:
+                hints.append("images without channels take input.unsqueeze(1)")
+        if _fits(given, shape[:-1]):
+            hints.append(
+                f"one for all of the last dim must be written {name}.unsqueeze(-1), "
+                f"{shape_text((*given, 1))}"
+            )
+    raise ValueError(message + (": " + ", and ".join(hints) if hints else ""))
+
+
+def _refuse_torch_broadcast(name: str, given, shape) -> NoReturn:
+    message = (
+        f"{name} must broadcast to the shape of input by torch's rules (aligned from the right), "
+        f"got {shape_text(given)} for input {shape_text(shape)}"
+    )
+    if 2 <= len(shape) == len(given) + 1 and _fits(given, shape[:1] + shape[2:]):
+        message += f"; one per position must be written {name}.unsqueeze(1)"
+    elif len(shape) >= 3 and given == shape[1:2]:
+        spatial = ", ".join(["1"] * (len(shape) - 2))
+        message += f"; one per channel must be written {name}.reshape(-1, {spatial})"
     raise ValueError(message)
 
 
@@ -303,7 +353,7 @@ def _refuse_normalizer(kind, given: str) -> NoReturn:
     )
 
 
-def _text(shape) -> str:
+def shape_text(shape) -> str:
     sizes = ", ".join([str(size) for size in shape])  # Dynamo has no str(tuple)
     return f"({sizes},)" if len(shape) == 1 else f"({sizes})"
 
@@ -313,4 +363,6 @@ def _quoted(names) -> str:
 
 
 def _shown(value) -> str:
-    return f"a tensor of shape {_text(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    return (
+        f"a tensor of shape {shape_text(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    )

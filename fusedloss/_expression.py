@@ -40,6 +40,11 @@ class Expression:
     def check(self, input: Tensor, target: Tensor) -> None:
         """Raises ValueError where the expression does not go with these operands."""
 
+    def check_positional(self, input: Tensor) -> None:
+        """Raises ValueError where the expression is not the same for all channels of a position,
+        as class losses need it. (A comparison of a target with several channels then means that
+        it holds for all of them.)"""
+
     def emit(self, assembler) -> None:
         """Appends the instructions to a program (`_program.py`). Where a term has none for these
         operands it clears `assembler.ok`, and the reference computes the call."""
@@ -91,6 +96,10 @@ class Pair(Expression):
     def check(self, input, target):
         self.left.check(input, target)
         self.right.check(input, target)
+
+    def check_positional(self, input):
+        self.left.check_positional(input)
+        self.right.check_positional(input)
 
     def text(self):
         left = closed(self.left, self.precedence)

@@ -44,8 +44,6 @@ def build_info() -> dict:
 
 # Devices with kernels; "meta" runs the fakes below.
 KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
-# Those of them whose kernels run every term; the others know tensors and target comparisons.
-PROGRAM_DEVICES = ("cpu", "meta")
 
 
 def sums_length(input: Tensor, reduction: str) -> int:

@@ -37,8 +37,6 @@ ACTIVATION = 22  # push g of image a
 BOUNDARY = 23  # labels = image a, radius b, numbers c (inside) and c + 1 (outside)
 NORMALIZE = 24  # the top by range a; the instructions that yield it begin with number b
 
-FIRST_ON_EVERY_DEVICE = (TENSOR, TARGET_COMPARE, TARGET_ISFINITE, AND, OR, NOT)
-
 MAX_INSTRUCTIONS = 32  # of each program
 MAX_DEPTH = 6
 MAX_TENSORS = 8
@@ -63,12 +61,6 @@ class Program(NamedTuple):
     tensors: tuple[Tensor, ...] = ()
     images: tuple[Tensor, ...] = ()
     tables: tuple[Tensor, ...] = ()
-
-    @property
-    def is_basic(self) -> bool:
-        """Whether all terms are tensors and target comparisons."""
-        opcodes = self.region[::4]
-        return not self.source and all(code in FIRST_ON_EVERY_DEVICE for code in opcodes)
 
 
 NOTHING = Program()

@@ -158,6 +158,14 @@ def check_lengths(tensor: Tensor, input: Tensor) -> None:
         _refuse_batch("fl.lengths", tensor, input, "")
 
 
+def check_class_sequences(input: Tensor) -> None:
+    if input.ndim != 3:
+        raise ValueError(
+            "fl.lengths needs sequences of positions: input (N, C, T), as dim 1 holds the classes; "
+            f"got {tuple(input.shape)}"
+        )
+
+
 def check_image(name: str, image: Tensor, input: Tensor) -> None:
     """An image that lies over `input`: (N or 1, channels, spatial shape of `input`)."""
     check_channels(name, input)
@@ -199,8 +207,8 @@ def check_labels(name: str, labels: Tensor, input: Tensor) -> None:
 def check_target_labels(name: str, target: Tensor) -> None:
     if target.ndim < 3 or target.shape[1] != 1:
         raise ValueError(
-            f"{name} without labels takes those of the target, which must be (N, 1, spatial "
-            f"dims), got target {tuple(target.shape)}; pass fl.boundary(labels)"
+            f"{name} without labels takes those of the target: class indices, or (N, 1, spatial "
+            f"dims); got target {tuple(target.shape)}; pass fl.boundary(labels)"
         )
 
 

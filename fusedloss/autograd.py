@@ -199,16 +199,13 @@ def _op_arguments(
 
 
 def _compiled(region, source, input: Tensor, target: Tensor) -> _program.Program | None:
-    """The programs of a mask and a weight source, or None where this device has no kernel."""
+    """The programs of a mask and a weight source, or None where no kernel can run them."""
     if source is None:
         if region is None:
             return _program.NOTHING
         if type(region) is TensorRegion:
             return _ONE_MASK._replace(tensors=(region.tensor,))
-    program = _program.compile(region, source, input, target)
-    if program is None or program.is_basic or input.device.type in _ops.PROGRAM_DEVICES:
-        return program
-    return None
+    return _program.compile(region, source, input, target)
 
 
 def _by_reference(input, target, rest, return_stats: bool):

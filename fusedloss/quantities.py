@@ -145,6 +145,12 @@ class Target(Quantity):
         """The region where the target is neither NaN nor infinite."""
         return TargetIsFinite()
 
+    def __getattr__(self, name):
+        message = f"fl.target has no {name!r}: it takes comparisons with a number and .isfinite()"
+        if name in ("isnan", "isinf"):
+            message += "; ~fl.target.isfinite() is where it is NaN or infinite"
+        raise AttributeError(message)
+
     def text(self):
         return "fl.target"
 
@@ -219,6 +225,9 @@ class Input(Proxy):
         call, ValueError for an input of fewer than two dims.
         """
         return Variance(plain_number("correction", correction, 0.0, low_inclusive=True))
+
+    def __getattr__(self, name):
+        raise AttributeError(f"fl.input has no {name!r}: it takes .var(), compared with a number")
 
     def text(self):
         return "fl.input"
@@ -295,6 +304,11 @@ class Image(Proxy):
     def mean(self) -> ImageMean:
         """The mean over the channels, in float32 (float64 for a float64 image)."""
         return ImageMean(self.tensor)
+
+    def __getattr__(self, name):
+        raise AttributeError(
+            f"fl.image(tensor) has no {name!r}: it takes .mean(), compared with a number"
+        )
 
     def text(self):
         return f"fl.image({tensor_text(self.tensor)})"

@@ -17,7 +17,7 @@ classes and plain control flow (`_dynamo.py` has what Dynamo cannot do by itself
 
 from torch import Tensor
 
-from ._checks import check_mask
+from ._checks import check_mask, check_positional
 from ._expression import Expression, Pair, closed, tensor_text
 from ._program import AND, NOT, OR, TENSOR
 
@@ -87,6 +87,9 @@ class TensorRegion(Region):
     def check(self, input, target):
         check_mask(self.tensor, input)
 
+    def check_positional(self, input):
+        check_positional("mask", self.tensor, input)
+
     def emit(self, assembler):
         assembler.instruction(TENSOR, assembler.tensor(self.tensor))
 
@@ -117,6 +120,9 @@ class Not(Region):
 
     def check(self, input, target):
         self.operand.check(input, target)
+
+    def check_positional(self, input):
+        self.operand.check_positional(input)
 
     def emit(self, assembler):
         self.operand.emit(assembler)
@@ -206,4 +212,6 @@ def _not_a_region(name: str, value) -> str:
         return f"{message} ({value}); compare, for example fl.target > 0"
     if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
         return f"{message}; convert it with torch.as_tensor(...) first"
+    if callable(value):
+        return f"{message}; call it, as in fl.target.isfinite()"
     return message

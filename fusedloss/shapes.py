@@ -15,6 +15,7 @@ from ._comparison import as_float
 from ._expression import tensor_text
 from ._program import BOX, BOXES, CENTER, DISK, DISKS, KEYPOINTS, LENGTHS, MAX_SPATIAL
 from ._region_checks import (
+    check_class_sequences,
     check_coordinates,
     check_lengths,
     check_lengths_tensor,
@@ -155,6 +156,9 @@ class Lengths(_TensorTerm):
 
     def check(self, input, target):
         check_lengths(self.tensor, input)
+
+    def check_positional(self, input):
+        check_class_sequences(input)
 
 
 def center(fraction: float = 0.5) -> Region:

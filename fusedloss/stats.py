@@ -27,11 +27,15 @@ class Stats(_Fields):
 
     Attributes:
         total: sum of mask x weight x loss; shape () or, under ``"sample_mean"``, (N,).
-            Overlap losses: the sum of the losses of the pools.
+            Overlap losses: the sum of the losses of the pools, times their class weights.
         normalizer: what the mean divides ``total`` by, same shape; under ``"sum"`` and ``"none"``
-            what the default normalizer of the function would be.
+            what the default normalizer of the function would be. Overlap losses: how many pools
+            count, or the sum of their class weights.
         selected: int64, shape (): how many elements (class losses: positions) take part.
-        intersection, input_sum, target_sum: per pool, for overlap losses; None elsewhere.
+        intersection, input_sum, target_sum: sums of p t, p and t per pool, for overlap losses;
+            None elsewhere.
+
+    Compounds: the first three of the pointwise loss, the others of Dice.
 
     Example::
 
@@ -44,17 +48,23 @@ class Stats(_Fields):
 
     __slots__ = ()
 
+    def __getitem__(self, index):
+        values = tuple.__getitem__(self, index)
+        if isinstance(index, slice):
+            return tuple(_present(value) for value in values)
+        return _present(values)
+
     @property
     def intersection(self) -> Tensor | None:
-        return _present(self[3])
+        return self[3]
 
     @property
     def input_sum(self) -> Tensor | None:
-        return _present(self[4])
+        return self[4]
 
     @property
     def target_sum(self) -> Tensor | None:
-        return _present(self[5])
+        return self[5]
 
     def _asdict(self):
         return {name: getattr(self, name) for name in self._fields}

@@ -20,7 +20,7 @@ Everything here is traced by Dynamo, as regions are: keep to plain classes and c
 
 from torch import Tensor
 
-from ._checks import check_weight
+from ._checks import check_positional, check_weight
 from ._comparison import as_float
 from ._expression import Expression, Pair, tensor_text
 from ._program import (
@@ -135,6 +135,9 @@ class TensorWeight(WeightSource):
 
     def check(self, input, target):
         check_weight(self.tensor, input)
+
+    def check_positional(self, input):
+        check_positional("weight_map", self.tensor, input)
 
     def emit(self, assembler):
         assembler.instruction(WEIGHT, assembler.tensor(self.tensor))
@@ -281,6 +284,9 @@ class Normalized(WeightSource):
 
     def check(self, input, target):
         self.region.check(input, target)
+
+    def check_positional(self, input):
+        self.region.check_positional(input)
 
     def emit(self, assembler):
         begin = assembler.position

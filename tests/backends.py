@@ -19,12 +19,11 @@ from tests.emulator import elementwise
 
 @contextlib.contextmanager
 def replaced_ops(forward=None, backward=None, scale=None):
-    """Other callables, of the same signatures, in place of the three ops; kernels of CUDA, which
-    leave some terms to the reference."""
-    names = ("elementwise_forward", "elementwise_backward", "scale_gradient_", "PROGRAM_DEVICES")
+    """Other callables, of the same signatures, in place of the three ops."""
+    names = ("elementwise_forward", "elementwise_backward", "scale_gradient_")
     saved = [getattr(_ops, name) for name in names]
     try:
-        replacements = (forward, backward, scale, ("meta",))
+        replacements = (forward, backward, scale)
         for name, old, new in zip(names, saved, replacements, strict=True):
             setattr(_ops, name, new or old)
         yield

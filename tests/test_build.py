@@ -250,6 +250,19 @@ def test_the_report_of_the_package():
     assert "warning" not in done.stdout
 
 
+def test_the_report_takes_no_arguments():
+    command = [sys.executable, "-m", "fusedloss", "tree"]
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert refused.returncode == 2 and "unrecognized arguments: tree" in refused.stderr
+
+
+def test_make_help_names_every_target():
+    shown = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=ROOT).stdout
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    for target in set(phony) - {"build", "check", "always"}:  # steps of the others
+        assert f"make {target}" in shown
+
+
 def test_the_version_stands_in_one_place():
     assert build_info()["version"] == __version__
     assert f'"{__version__}"' not in (ROOT / "pyproject.toml").read_text()

@@ -1,6 +1,8 @@
 """The demo: its data, its measurements, and a short run from the command line to the pictures."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ for needed in ("skimage", "matplotlib", "tqdm"):
 
 from PIL import Image  # noqa: E402
 
-from fusedloss.demo import data, measure, report, stereo  # noqa: E402
+import fusedloss as fl  # noqa: E402
+from fusedloss.demo import contact_sheet, data, measure, report, stereo  # noqa: E402
 from fusedloss.demo.__main__ import main  # noqa: E402
 
 
@@ -95,7 +98,69 @@ def test_a_short_run(tmp_path, capsys):
     assert len(times) == 3 and all(float(time) > 0 for time in times)
     memory = [float(peak) for peak in figures["peak extra memory, MB"]]
     assert memory[0] <= min(memory[1:])
-    for name in ("left", "disparity", "prediction", "error", "curves"):
+    for name in ("left", "disparity", "prediction", "error", "curves", "expressions"):
         path = tmp_path / f"{name}.png"
         assert path.stat().st_size < 300_000
         assert np.asarray(Image.open(path).convert("L")).std() > 10, f"{name}.png is blank"
+
+
+TERMS = ("red", "fl.target > ", "fl.target.isfinite()", "fl.input.var() > ", "fl.image(photo)")
+TERMS += ("fl.center(", "fl.box(", "fl.boxes(found)", "fl.disk(", "fl.disks(wheels)")
+TERMS += ("fl.keypoints(lamps", "fl.lengths(lengths)")
+SOURCES = ("fl.edges(photo)", 'operator="sobel")', "fl.activation(features)", "fl.normalized(")
+SOURCES += ("fl.boundary(near, radius=3)",)
+
+
+@pytest.mark.parametrize(
+    ("shown", "starts", "operators"),
+    [(contact_sheet.regions, TERMS, "&|~"), (contact_sheet.sources, SOURCES, "+-*/")],
+    ids=("regions", "sources"),
+)
+def test_the_sheet_shows_every_expression(shown, starts, operators, pair):
+    titles = [term.title for term in shown(pair)]
+    assert len({*titles}) == len(titles)
+    for start, title in zip(starts, titles, strict=False):
+        assert start in title, title
+    assert all(operator in "".join(titles[len(starts) :]) for operator in operators)
+    assert not any("tensor(" in title for title in titles)
+
+
+def test_every_tile_of_the_sheet_shows_something(pair):
+    for term in contact_sheet.regions(pair):
+        share = fl.region_mask(term.expression, term.input, term.target).double().mean()
+        assert 0.01 < share < 0.95, term.title
+    for term in contact_sheet.sources(pair):
+        weights = fl.weight_map(term.expression, term.input, term.target)
+        assert weights.isfinite().all() and weights.std() > 0.01, term.title
+
+
+# (arguments, what the one line says)
+REFUSED = (
+    (["--steps", "0"], "--steps must be at least 1, got 0"),
+    (["--crop", "501"], "--crop must be from 32 to 500 pixels, got 501"),
+    (["--crop", "0"], "--crop must be from 32 to 500 pixels, got 0"),
+    (["--device", "cuda:99"], "--device cuda:99: torch"),
+    (["--device", "tpu"], "--device must be cpu or cuda, got tpu"),
+    (["--device", "meta"], "--device must be cpu or cuda, got meta"),
+    (["--out", __file__], "--out must be a folder"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=lambda value: str(value[0:2]))
+def test_bad_arguments_are_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert printed.startswith("python -m fusedloss.demo: ") and said in printed
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ("skimage", "matplotlib", "tqdm"))
+def test_a_missing_extra_is_named(module):
+    code = f"import sys; sys.modules[{module!r}] = None; import fusedloss.demo.__main__ as demo; "
+    command = [sys.executable, "-c", code + "demo.main(['--steps', '1'])"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    said = f"python -m fusedloss.demo: {module} is missing: pip install 'fusedloss[demo]'"
+    assert refused.stderr.strip() == said

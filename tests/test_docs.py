@@ -15,7 +15,18 @@ import pytest
 
 import fusedloss as fl
 from fusedloss import functional, modules, reference
-from tests import cases, reference_cases, test_modules
+from tests import (
+    cases,
+    class_cases,
+    compound_cases,
+    families,
+    numpy_classes,
+    overlap_cases,
+    reference_cases,
+    test_class_modules,
+    test_modules,
+    test_overlap_modules,
+)
 
 PUBLIC = [fl] + [
     importlib.import_module(name)
@@ -25,7 +36,7 @@ PUBLIC = [fl] + [
 
 
 COMMON = {"input", "target", "weight", "reduction", "mask", "normalizer", "return_stats"}
-COMMON |= {"size_average", "reduce"}
+COMMON |= {"size_average", "reduce", "weight_map", "ignore_index"}
 
 
 def name_of(module):
@@ -63,13 +74,44 @@ def test_the_package_holds_functions_and_modules():
     assert "input" not in fl.__all__ and fl.input is fl.quantities.input
 
 
-def test_every_function_is_in_every_table():
-    functions = {*functional.__all__}
-    assert {*reference.DEFAULT_NORMALIZERS} == functions
-    assert functions < {*reference.__all__}
-    assert {loss.name for loss in cases.LOSSES} == functions
-    assert {*reference_cases.LOSSES} == functions
-    assert {function for function, *_ in test_modules.TABLE.values()} == functions
+# family: the names of functions in each of its tables
+TABLES = {
+    "elementwise": (
+        [*reference.DEFAULT_NORMALIZERS],
+        [loss.name for loss in cases.LOSSES],
+        [*reference_cases.LOSSES],
+        [function for function, *_ in test_modules.TABLE.values()],
+    ),
+    "class": (
+        [*reference.CLASS_NORMALIZERS],
+        [loss.name for loss in class_cases.LOSSES],
+        [*numpy_classes.FORMULAS],
+        [function for function, *_ in test_class_modules.TABLE.values()],
+    ),
+    "overlap": ([name for name, _ in overlap_cases.LOSSES],),
+    "compound": ([name for name, *_ in compound_cases.LOSSES],),
+}
+# functions that take a normalizer: the one that None stands for
+DEFAULT_NORMALIZERS = {**reference.DEFAULT_NORMALIZERS, **reference.CLASS_NORMALIZERS}
+DEFAULT_NORMALIZERS |= compound_cases.DEFAULT_NORMALIZERS
+# module: the function that it calls
+CALLED = {
+    name: row[0]
+    for table in (test_modules, test_class_modules, test_overlap_modules)
+    for name, row in table.TABLE.items()
+}
+
+
+def test_every_function_has_a_family():
+    assert sorted(sum(families.FUNCTIONS.values(), ())) == sorted(functional.__all__)
+    assert sorted(sum(families.MODULES.values(), ())) == sorted(modules.__all__)
+    assert {*functional.__all__} < {*reference.__all__}
+
+
+@pytest.mark.parametrize("family", [name for name, of in families.FUNCTIONS.items() if of])
+def test_every_function_is_in_every_table(family):
+    for table in TABLES[family]:
+        assert {*table} == {*families.FUNCTIONS[family]}
 
 
 @pytest.mark.parametrize("name", functional.__all__)
@@ -78,11 +120,10 @@ def test_docstring_of_a_function(name):
     text = inspect.getdoc(getattr(functional, name))
     theirs = inspect.getdoc(getattr(reference, name))
     assert theirs.replace("fl.reference.", "fl.") == text
-    assert (
-        re.search(r'Default normalizer ``"(\w+)"``', text)[1]
-        == (reference.DEFAULT_NORMALIZERS[name])
-    )
     parameters = {*inspect.signature(getattr(functional, name)).parameters}
+    if "normalizer" in parameters:
+        found = re.search(r'Default normalizer ``"(\w+)"``', text)
+        assert found[1] == DEFAULT_NORMALIZERS[name]
     for option in parameters - COMMON:
         assert f"`{option}`" in text, option
     assert f">>> fl.{name}(" in text
@@ -91,8 +132,7 @@ def test_docstring_of_a_function(name):
 @pytest.mark.parametrize("name", modules.__all__)
 def test_docstring_of_a_module(name):
     text = inspect.getdoc(getattr(modules, name))
-    function = test_modules.TABLE[name][0]
-    assert text.startswith(f"`fusedloss.functional.{function}` as a module")
+    assert text.startswith(f"`fusedloss.functional.{CALLED[name]}` as a module")
     assert f"fl.{name}(" in text
 
 

@@ -4,6 +4,7 @@ A row is (function, keyword arguments that replace those of a good call, excepti
 """
 
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import fusedloss as fl
 from fusedloss import _checks
+from tests.families import ELEMENTWISE
 
 X = torch.rand(2, 3, 4, 5)
 with warnings.catch_warnings():  # torch calls both a prototype
@@ -34,6 +36,18 @@ TYPE = [
     ("mse_loss", {"input": X.to(torch.float8_e4m3fn)}, ["input", "float8_e4m3fn"]),
     ("mse_loss", {"input": X.to_sparse()}, ["input", "dense", "sparse_coo"]),
     ("mse_loss", {"target": 0.0}, ["target", "real tensor", "float"]),
+    ("mse_loss", {"input": np.ones(3)}, ["input", "ndarray", "torch.as_tensor"]),
+    ("mse_loss", {"target": np.ones(3)}, ["target", "ndarray", "torch.as_tensor"]),
+    ("mse_loss", {"target": [1.0]}, ["target", "list", "torch.as_tensor"]),
+    ("mse_loss", {"weight": np.ones(3)}, ["weight", "ndarray", "torch.as_tensor"]),
+    ("binary_cross_entropy", {"weight": (1.0,)}, ["weight", "tuple", "torch.as_tensor"]),
+    (
+        "binary_cross_entropy_with_logits",
+        {"pos_weight": [1.0, 2.0]},
+        ["pos_weight", "list", "torch.as_tensor"],
+    ),
+    ("mse_loss", {"mask": fl.target.isfinite}, ["mask", "method", "fl.target.isfinite()"]),
+    ("mse_loss", {"target": X.double}, ["target", "call it"]),
     ("mse_loss", {"target": None}, ["target", "NoneType"]),
     ("mse_loss", {"target": X.to(torch.complex64)}, ["target", "integer", "complex64"]),
     ("mse_loss", {"target": X.to_sparse()}, ["target", "dense", "sparse_coo"]),
@@ -93,7 +107,18 @@ VALUE = [
     ("mse_loss", {"target": X[:1]}, ["target (1, 3, 4, 5)", "input (2, 3, 4, 5)", "expand"]),
     ("mse_loss", {"target": torch.tensor(1.0)}, ["target ()", "input (2, 3, 4, 5)"]),
     ("mse_loss", {"target": X.to("meta")}, ["target", "device of input (cpu)", "got meta"]),
+    (
+        "mse_loss",
+        {"target": torch.ones(2, 4, 5).long()},
+        ["target (2, 4, 5)", "cross_entropy", "one_hot(target, 3).movedim(-1, 1)"],
+    ),
+    ("mse_loss", {"target": ones(2, 4, 5)}, ["target (2, 4, 5)", "expand"]),
     # masks: the number of dims decides
+    (
+        "mse_loss",
+        {"input": X[:, 0], "target": X[:, 0], "mask": ones(2, 4)},
+        ["mask (2, 4)", "last dim", "mask.unsqueeze(-1), (2, 4, 1)"],
+    ),
     (
         "mse_loss",
         {"mask": ones(3, 4, 5)},
@@ -122,12 +147,16 @@ VALUE = [
     ("mse_loss", {"weight": ones(3, 4, 5)}, ["weight (3, 4, 5)", "a weight per channel"]),
     ("huber_loss", {"weight": ones(2, 3)}, ["weight (2, 3)", "spatial dims (4, 5)"]),
     ("mse_loss", {"weight": ones(5, device="meta")}, ["weight", "input (cpu)", "got meta"]),
-    ("binary_cross_entropy", {"weight": ones(2, 4, 5)}, ["weight", "torch's rules", "(2, 4, 5)"]),
+    (
+        "binary_cross_entropy",
+        {"weight": ones(2, 4, 5)},
+        ["weight", "(2, 4, 5)", "weight.unsqueeze(1)"],
+    ),
     ("binary_cross_entropy", {"weight": ones(1, 2, 3, 4, 5)}, ["weight", "(1, 2, 3, 4, 5)"]),
     (
         "binary_cross_entropy_with_logits",
         {"pos_weight": ones(3)},
-        ["pos_weight", "torch's rules", "(3,)", "(2, 3, 4, 5)"],
+        ["pos_weight", "torch's rules", "(3,)", "(2, 3, 4, 5)", "pos_weight.reshape(-1, 1, 1)"],
     ),
     # reduction and normalizer
     ("mse_loss", {"reduction": "avg"}, ["reduction", "'avg'", '"mean", "none", "sum"']),
@@ -203,7 +232,7 @@ def test_bad_call(module, name, replaced, error, fragments):
 
 def test_every_loss_checks_its_operands():
     for module in MODULES.values():
-        for name in fl.functional.__all__:
+        for name in ELEMENTWISE:
             loss = getattr(module, name)
             with pytest.raises(ValueError, match=r"target must have the shape of input"):
                 loss(X, X[:1])
@@ -255,11 +284,26 @@ def test_scalars_on_the_cpu_go_with_any_device():
     )
 
 
-def test_numbers_from_numpy_are_numbers():
-    for value in (np.float32(0.5), np.float64(0.5), np.int64(2), 2, 0.5):
-        for module in MODULES.values():
-            module.smooth_l1_loss(X, X + 1, beta=value)
-            module.mse_loss(X, X + 1, normalizer=value)
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "value", (np.float32(0.5), np.float64(0.5), np.int64(2), Fraction(1, 2), 2), ids=repr
+)
+def test_every_real_number_is_a_number(module, value):
+    functions, t = MODULES[module], X.flip(0)
+    for name, option in (
+        ("smooth_l1_loss", "beta"),
+        ("huber_loss", "delta"),
+        ("charbonnier_loss", "eps"),
+        ("sigmoid_focal_loss", "alpha"),
+        ("sigmoid_focal_loss", "gamma"),
+        ("mse_loss", "normalizer"),
+    ):
+        loss = getattr(functions, name)
+        assert torch.equal(loss(X, t, **{option: value}), loss(X, t, **{option: float(value)}))
+    for above in (fl.target > value, value < fl.target):
+        assert torch.equal(
+            functions.mse_loss(X, t, mask=above), functions.mse_loss(X, t, mask=t > float(value))
+        )
 
 
 def test_nothing_is_computed_before_an_error():
@@ -267,3 +311,26 @@ def test_nothing_is_computed_before_an_error():
     for module in MODULES.values():
         with pytest.raises(ValueError, match="reduction"):
             module.binary_cross_entropy(X + 7, X, reduction="avg")
+
+
+# Advice must not be given where it would not help: (replaced, what the message must not say)
+MISLEADING = [
+    ({"input": X[:, 0], "target": X[:, 0], "mask": ones(2, 4)}, "input.unsqueeze(1)"),
+    ({"input": X[:, 0], "target": X[:, 0], "mask": ones(2, 4)}, "per channel"),
+    ({"input": X[:, 0], "target": X[:, 0], "mask": ones(4, 5)}, "unsqueeze(-1)"),
+    ({"mask": ones(7, 4, 5)}, "must be written"),
+    ({"target": torch.ones(2, 9, 5).long()}, "one_hot"),
+]
+
+
+@pytest.mark.parametrize(("replaced", "absent"), MISLEADING)
+def test_no_advice_that_does_not_help(replaced, absent):
+    with pytest.raises(ValueError) as caught:
+        fl.mse_loss(**{"input": X, "target": X, **replaced})
+    assert absent not in str(caught.value)
+
+
+def test_a_method_that_fl_target_does_not_have():
+    with pytest.raises(AttributeError, match=r"no 'isnan'.*~fl\.target\.isfinite\(\)"):
+        fl.target.isnan()
+    assert not hasattr(fl.target, "shape")

@@ -30,6 +30,18 @@ def test_bce_gradient_where_the_sigmoid_saturates(backend, dtype):
     torch.testing.assert_close(input.grad.cpu().double(), exact, rtol=tolerance, atol=0)
 
 
+@pytest.mark.parametrize("gamma", (0.0, 0.5, 1.0, 2.0, 3.0))
+def test_focal_of_the_reference_takes_targets_beyond_0_and_1(gamma):
+    """As torchvision's formula has it: a power of a negative number, NaN where gamma is broken."""
+    x = torch.tensor([0.5, -0.5, 2.0, -2.0], dtype=torch.float64)
+    t = torch.tensor([1.25, -1.0, 2.0, -0.5], dtype=torch.float64)
+    p = torch.sigmoid(x)
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction="none")
+    wanted = (1 - (p * t + (1 - p) * (1 - t))) ** gamma * cross_entropy
+    got = fl.reference.sigmoid_focal_loss(x, t, alpha=-1, gamma=gamma, reduction="none")
+    torch.testing.assert_close(got, wanted, equal_nan=True, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("gamma", (0.0, 0.5, 0.99, 2.0, 3.0))
 def test_focal_at_huge_wrong_logits(backend, gamma):
     logits = torch.tensor([100.0, 1e4, 1e35, torch.finfo(torch.float32).max])

@@ -1,7 +1,10 @@
 """What nvcc makes of the kernels: no spills, no stack, 16-byte accesses, no float atomics.
 
+The kernels of region and weight programs are the exception: they call functions, have values in
+local memory by design, and may spill a little around the calls.
+
 It needs nvcc and no GPU. `FUSEDLOSS_KERNEL_TABLE=1 pytest tests/test_ptxas.py -m slow -s` prints
-the registers of every kernel.
+registers and spilled bytes of every kernel.
 """
 
 import os
@@ -16,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
 ARCHS = ("sm_80", "sm_90")
 MOST_REGISTERS = 128  # two blocks of 256 threads on every multiprocessor
+PROGRAMS = "elementwise_vectorINS0_5OneOf", "elementwise_stridedINS0_5OneOf"
+MOST_SPILLS = 480  # bytes stored and loaded by such a kernel
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,13 +59,18 @@ def test_kernels(arch, source, tmp_path):
     kernels = bodies(ptx)
     seen = 0
     for name, stack, spills, registers in functions(said):
-        # A device assert is a call, and its arguments are on the stack.
-        asserts = name in kernels and "__assertfail" in kernels[name]
-        assert spills == 0 and (stack == 0 or asserts), (name, stack, spills)
-        assert registers is None or registers <= MOST_REGISTERS, (name, registers)
-        seen += registers is not None
-        if registers and os.environ.get("FUSEDLOSS_KERNEL_TABLE"):
-            print(arch, registers, name)
+        if registers is None:
+            continue  # a function; what it costs is counted in the kernels that call it
+        if any(kernel in name for kernel in PROGRAMS):
+            assert spills <= MOST_SPILLS, (name, spills)
+        else:
+            # A device assert is a call, and its arguments are on the stack.
+            asserts = name in kernels and "__assertfail" in kernels[name]
+            assert spills == 0 and (stack == 0 or asserts), (name, stack, spills)
+        assert registers <= MOST_REGISTERS, (name, registers)
+        seen += 1
+        if os.environ.get("FUSEDLOSS_KERNEL_TABLE"):
+            print(arch, registers, spills, name)
     assert seen == len(kernels) > 0
     for name, body in kernels.items():
         assert not re.search(r"\b(atom|red)\.\S*f(16|32|64)", body), name

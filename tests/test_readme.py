@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 
 import fusedloss as fl
-from fusedloss import _program, autograd, functional, modules, reference
+from fusedloss import _program, autograd, functional
+from tests import families, test_examples
+from tests.test_docs import DEFAULT_NORMALIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMON = {"input", "target", "weight", "reduction", "mask", "normalizer", "return_stats"}
+OF_OVERLAP = {"activation", "smooth", "per", "weight_map", "ignore_index"}
+OF_OVERLAP |= {"include_background", "skip_absent"}
 LEGACY = {"size_average", "reduce"}
 
 
@@ -112,21 +116,39 @@ def test_environment_variables_are_those_of_setup():
     assert f"`{archs}`" in TEXT
 
 
-LOSSES = table("Losses", "| function | ℓ(x, t) | own arguments | normalizer | module |\n")
+# family: (header of its table, arguments that are not the loss's own)
+COLUMNS = "own arguments | normalizer | module |\n"
+TABLES = {
+    "elementwise": (f"| function | ℓ(x, t) | {COLUMNS}", COMMON),
+    "class": (
+        f"| function | ℓ at a position of class y | {COLUMNS}",
+        COMMON | {"weight_map", "ignore_index"},
+    ),
+    "overlap": ("| function | loss of a pool | own arguments | module |\n", COMMON | OF_OVERLAP),
+    "compound": (
+        f"| function | beside Dice | {COLUMNS}",
+        COMMON | OF_OVERLAP | {"squared", "dice_weight", "dice_class_weight"},
+    ),
+}
+LOSSES = {family: table("Losses", header) for family, (header, _) in TABLES.items()}
+ROWS = [(family, row) for family, rows in LOSSES.items() for row in rows]
 
 
-def test_the_table_of_losses_is_complete():
-    assert [code(row[0])[0] for row in LOSSES] == [*reference.DEFAULT_NORMALIZERS]
-    assert {code(row[0])[0] for row in LOSSES} == {*functional.__all__}
-    assert {code(row[4])[0] for row in LOSSES} == {*modules.__all__}
+@pytest.mark.parametrize("family", [name for name, of in families.FUNCTIONS.items() if of])
+def test_the_table_of_losses_is_complete(family):
+    rows = LOSSES[family]
+    assert sorted(code(row[0])[0] for row in rows) == sorted(families.FUNCTIONS[family])
+    assert {code(row[-1])[0] for row in rows} == {*families.MODULES[family]}
 
 
-@pytest.mark.parametrize("row", LOSSES, ids=lambda row: code(row[0])[0])
-def test_the_table_of_losses_is_right(row):
-    (function,), (normalizer,), (module,) = code(row[0]), code(row[3]), code(row[4])
-    assert normalizer == f'"{reference.DEFAULT_NORMALIZERS[function]}"'
+@pytest.mark.parametrize("family, row", ROWS, ids=[code(row[0])[0] for _, row in ROWS])
+def test_the_table_of_losses_is_right(family, row):
+    (function,), (module,) = code(row[0]), code(row[-1])
     parameters = inspect.signature(getattr(functional, function)).parameters
-    own = [f"{p.name}={p.default}" for p in parameters.values() if p.name not in COMMON | LEGACY]
+    if "normalizer" in parameters:
+        assert code(row[3])[0] == f'"{DEFAULT_NORMALIZERS[function]}"'
+    common = TABLES[family][1] | LEGACY
+    own = [f"{p.name}={p.default}" for p in parameters.values() if p.name not in common]
     assert code(row[2]) == own
     assert f"functional.{function}`" in getattr(fl, module).__doc__
 
@@ -136,7 +158,53 @@ def test_common_arguments_are_all_named():
     assert {name for row in rows for name in code(row[0])} == COMMON
 
 
+def test_common_arguments_of_overlap_losses_are_all_named():
+    rows = table("Losses", "| of overlap losses | |\n")
+    assert {code(row[0])[0] for row in rows} == OF_OVERLAP | {"target", "weight"}
+
+
+EXPRESSIONS = {
+    "Masks and regions": ("| expression | takes part where |\n", "Region"),
+    "Weights": ("| expression | weight of a position | applies to |\n", "WeightSource"),
+}
+
+
+@pytest.mark.parametrize("section", EXPRESSIONS)
+def test_the_tables_of_expressions_are_complete(section):
+    header, kind = EXPRESSIONS[section]
+    cells = [text for row in table(section, header) for text in code(row[0])]
+    functions = {name: getattr(fl, name) for name in fl.__all__ if name in vars(fl)}
+    makers = {
+        name: [f"{p.name}={p.default}" for p in inspect.signature(value).parameters.values()]
+        for name, value in functions.items()
+        if inspect.isfunction(value) and value.__annotations__.get("return") is getattr(fl, kind)
+    }
+    others = {"target", "input", "image"} if kind == "Region" else set()
+    assert {*re.findall(r"\bfl\.(\w+)", " ".join(cells))} == {*makers} | others
+    for name in ("center", "boundary"):
+        if name in makers:
+            assert f"fl.{name}({', '.join(makers[name])})" in cells
+
+
+EXAMPLES = table("Examples", "| wanted | call | test |\n")
+
+
+@pytest.mark.parametrize("row", EXAMPLES, ids=[code(row[-1])[0] for row in EXAMPLES])
+def test_every_example_is_what_its_test_calls(row):
+    *_, test = code(row[-1])
+    assert test in {example.__name__ for example in test_examples.EXAMPLES}
+    source = inspect.getsource(getattr(test_examples, test))
+    for text in code(row[0]) + code(row[1]):
+        assert f"{text}\n" in source
+
+
 def test_limits_of_the_kernels():
-    limits = _program.MAX_INSTRUCTIONS, _program.MAX_DEPTH, _program.MAX_TENSORS
-    assert "{} instructions, {} stack slots or {} tensors".format(*limits) in TEXT
-    assert f"more than {autograd._MAX_DIMS} dims" in TEXT
+    text = " ".join(TEXT.split())
+    for limit in (
+        f"{_program.MAX_INSTRUCTIONS} instructions and {_program.MAX_DEPTH} stack slots",
+        f"{_program.MAX_TENSORS} masks and weights, {_program.MAX_IMAGES} images",
+        f"{_program.MAX_TABLES} tensors of coordinates or lengths",
+        f"{_program.MAX_CONSTANTS} numbers, and normalise {_program.MAX_RANGES} sources",
+        f"more than {autograd._MAX_DIMS} dims",
+    ):
+        assert limit in text

@@ -4,6 +4,7 @@ refuses; every message checked, the fused functions and the reference alike."""
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import fusedloss as fl
 
@@ -18,9 +19,28 @@ def ones(*shape, **options):
     return torch.ones(shape, **options)
 
 
+def run_if(region):
+    if region:
+        raise AssertionError("silently true")
+
+
 # (what makes the expression, exception, fragments of the message)
 CONSTRUCTION = [
+    # truth values
+    (lambda: run_if(fl.target > 0), TypeError, ["truth value", "fl.target > 0", "& | ~"]),
+    (lambda: 0 < fl.target < 5, TypeError, ["truth value", "(fl.target > 0) & (fl.target < 5)"]),
+    (lambda: not fl.target.isfinite(), TypeError, ["truth value", "fl.target.isfinite()"]),
+    (lambda: run_if(fl.target), TypeError, ["fl.target stands for", "fl.target > 0"]),
+    (lambda: run_if(fl.image(X)), TypeError, ["fl.image(", ".mean() < 0.2"]),
+    (lambda: fl.center() or fl.box(0, 0, 1, 1), TypeError, ["truth value", "& | ~"]),
+    # quantities that are not there
+    (lambda: fl.target.isnan(), AttributeError, ["fl.target", "'isnan'", "~fl.target.isfinite()"]),
+    (lambda: fl.target.var(), AttributeError, ["fl.target", "'var'", ".isfinite()"]),
+    (lambda: fl.input.mean(), AttributeError, ["fl.input", "'mean'", ".var()"]),
+    (lambda: fl.image(X).var(), AttributeError, ["fl.image(tensor)", "'var'", ".mean()"]),
     # things that stand for a tensor
+    (lambda: fl.target & (fl.target > 0), TypeError, ["fl.target stands for", "fl.target > 0"]),
+    (lambda: ~fl.target, TypeError, ["fl.target stands for"]),
     (lambda: fl.input > 1, TypeError, ["fl.input stands for", "fl.input.var() > 0.1", "mask="]),
     (lambda: 1 <= fl.input, TypeError, ["fl.input stands for"]),
     (lambda: fl.input == 1, TypeError, ["fl.input stands for"]),
@@ -38,16 +58,24 @@ CONSTRUCTION = [
     (lambda: fl.center() and fl.box(0, 0, 1, 1), TypeError, ["truth value"]),
     (lambda: fl.center() & True, TypeError, ["operand of & and |", "bool (True)"]),
     (lambda: fl.center() | EDGES, TypeError, ["operand of & and |", "weight source fl.edges"]),
+    (lambda: (fl.target > 0) & 1, TypeError, ["operand of & and |", "int (1)", "fl.target > 0"]),
+    (lambda: fl.center() | [True], TypeError, ["operand of & and |", "list", "torch.as_tensor"]),
+    (lambda: fl.center() & fl.target.isfinite, TypeError, ["operand of & and |", "call it"]),
     # numbers
+    (lambda: fl.target > X, TypeError, ["fl.target > ...", "(2, 3, 4, 5)", "mask=target > value"]),
+    (lambda: fl.target == "sky", TypeError, ["fl.target == ...", "real number", "str"]),
     (lambda: fl.input.var() > X, TypeError, ["fl.input.var() > ...", "(2, 3, 4, 5)", "mask="]),
     (lambda: fl.image(X).mean() < X, TypeError, [".mean() < ...", "mask=image.mean(1) < value"]),
     (lambda: fl.input.var() > "1", TypeError, ["real number", "got str"]),
     (lambda: fl.input.var(correction=-1), ValueError, ["correction", ">= 0", "-1"]),
     (lambda: fl.input.var(correction=NAN), ValueError, ["correction", "finite", "nan"]),
+    (lambda: fl.input.var(INF), ValueError, ["correction", "finite", "inf"]),
     (lambda: fl.input.var(True), TypeError, ["correction", "number", "bool"]),
     (lambda: fl.center(0), ValueError, ["fraction", "> 0", "<= 1", "got 0"]),
     (lambda: fl.center(1.5), ValueError, ["fraction", "<= 1", "1.5"]),
     (lambda: fl.center(NAN), ValueError, ["fraction", "nan"]),
+    (lambda: fl.center(-0.5), ValueError, ["fraction", "> 0", "-0.5"]),
+    (lambda: fl.center(INF), ValueError, ["fraction", "finite", "inf"]),
     (lambda: fl.center("half"), TypeError, ["fraction", "number", "str"]),
     (lambda: fl.box(0, 0, INF, 5), ValueError, ["fl.box: x2", "finite", "inf"]),
     (lambda: fl.box(0, NAN, 1, 1, 1, 1), ValueError, ["fl.box: y1", "finite", "nan"]),
@@ -59,12 +87,18 @@ CONSTRUCTION = [
     (lambda: fl.box(0, 0, 1, True), TypeError, ["fl.box: y2", "number", "bool"]),
     (lambda: fl.disk(1, 2), TypeError, ["fl.disk(x, y, radius)", "fl.disk(x, y, z, radius)"]),
     (lambda: fl.disk(1, 2, -1), ValueError, ["radius", ">= 0", "-1"]),
+    (lambda: fl.disk(1, 2, NAN), ValueError, ["fl.disk: radius", "finite", "nan"]),
+    (lambda: fl.disk(1, 2, 3, INF), ValueError, ["fl.disk: radius", "finite", "inf"]),
     (lambda: fl.disk(1, INF, 1), ValueError, ["fl.disk: y", "finite", "inf"]),
     (lambda: fl.keypoints(ones(2, 2), -0.5), ValueError, ["radius", ">= 0", "-0.5"]),
+    (lambda: fl.keypoints(ones(2, 2), NAN), ValueError, ["radius", "finite", "nan"]),
+    (lambda: fl.keypoints(ones(2, 2), INF), ValueError, ["radius", "finite", "inf"]),
     (lambda: fl.keypoints(ones(2, 2), None), TypeError, ["radius", "number", "NoneType"]),
     (lambda: fl.boundary(radius=-1), ValueError, ["radius", ">= 0", "-1"]),
     (lambda: fl.boundary(radius=1.5), TypeError, ["radius", "integer", "float 1.5"]),
     (lambda: fl.boundary(radius=True), TypeError, ["radius", "integer", "bool"]),
+    (lambda: fl.boundary(radius=INF), TypeError, ["radius", "integer", "float inf"]),
+    (lambda: fl.boundary(outside=NAN), ValueError, ["outside", "finite", "nan"]),
     (lambda: fl.boundary(inside=INF), ValueError, ["inside", "finite", "inf"]),
     (lambda: fl.boundary(outside="0"), TypeError, ["outside", "number", "str"]),
     (lambda: fl.edges(X, "prewitt"), ValueError, ["operator", '"sobel"', "'prewitt'"]),
@@ -75,6 +109,8 @@ CONSTRUCTION = [
     (lambda: fl.boxes(ones(3, 4, dtype=torch.complex64)), TypeError, ["fl.boxes", "complex64"]),
     (lambda: fl.boxes(ones(3, 4).to_sparse()), TypeError, ["fl.boxes", "dense", "sparse_coo"]),
     (lambda: fl.boxes(ones(3, 5)), ValueError, ["fl.boxes", "(K, 4)", "(N, K, 6)", "(3, 5)"]),
+    (lambda: fl.boxes(ones(0, 5)), ValueError, ["fl.boxes", "(K, 4)", "(0, 5)"]),
+    (lambda: fl.boxes(ones(0)), ValueError, ["fl.boxes", "(K, 4)", "got (0,)"]),
     (lambda: fl.boxes(ones(4)), ValueError, ["fl.boxes", "(K, 4)", "got (4,)"]),
     (lambda: fl.boxes(ones(1, 2, 3, 4)), ValueError, ["fl.boxes", "got (1, 2, 3, 4)"]),
     (lambda: fl.disks(ones(3, 2)), ValueError, ["fl.disks", "(x, y, radius)", "(3, 2)"]),
@@ -131,6 +167,13 @@ META = {"device": "meta"}
 
 # (keyword arguments that replace those of a good call, exception, fragments)
 CALLS = [
+    ({"mask": fl.target}, TypeError, ["mask: fl.target stands for", "fl.target > 0"]),
+    ({"mask": fl.target.isfinite}, TypeError, ["mask", "method", "call it"]),
+    ({"mask": fl.center}, TypeError, ["mask", "function", "call it"]),
+    ({"mask": True}, TypeError, ["mask", "bool (True)", "mask=None"]),
+    ({"mask": 1}, TypeError, ["mask", "int (1)", "compare", "fl.target > 0"]),
+    ({"mask": "center"}, TypeError, ["mask", "tensor or a region", "str"]),
+    ({"mask": np.ones((4, 5))}, TypeError, ["mask", "ndarray", "torch.as_tensor"]),
     ({"mask": fl.input}, TypeError, ["mask: fl.input stands for"]),
     ({"mask": fl.input.var()}, TypeError, ["mask: fl.input.var() is no region"]),
     ({"mask": fl.image(X)}, TypeError, ["mask: fl.image(", ".mean() < 0.2"]),
@@ -138,6 +181,9 @@ CALLS = [
     # channels and spatial dims
     ({**LINE, "mask": fl.input.var() > 0}, ValueError, ["channel dim", "(5,)", "unsqueeze(1)"]),
     ({**LINE, "mask": fl.image(X).mean() > 0}, ValueError, ["channel dim", "(5,)"]),
+    ({**LINE, "mask": ~(fl.input.var() > 0) | (fl.target > 0)}, ValueError, ["channel dim"]),
+    ({**LINE, "weight": EDGES}, ValueError, ["fl.edges: image", "channel dim", "(5,)"]),
+    ({**LINE, "weight": fl.activation(X)}, ValueError, ["spatial dims", "(5,)"]),
     ({**TABLE, "mask": fl.center()}, ValueError, ["fl.center", "spatial dims", "(2, 3)"]),
     ({**LINE, "mask": fl.center()}, ValueError, ["fl.center", "(5,)"]),
     (
@@ -188,6 +234,12 @@ CALLS = [
     ({"weight": fl.edges(X[..., 1:])}, ValueError, ["fl.edges: image", "(2, 3, 4, 4)"]),
     ({"weight": 1 + fl.edges(ones(3, 3, 4, 5))}, ValueError, ["fl.edges: image", "batch size"]),
     ({"weight": fl.edges(X.to("meta"))}, ValueError, ["fl.edges: image", "got meta"]),
+    (
+        {"weight": fl.normalized(fl.image(X[..., 1:]).mean() > 0)},
+        ValueError,
+        ["image", "spatial shape", "(2, 3, 4, 4)"],
+    ),
+    ({"weight": 2 * fl.normalized(fl.boxes(ones(3, 7, 4)))}, ValueError, ["fl.boxes", "batch"]),
     ({**DEEP, "weight": fl.edges(X)}, ValueError, ["spatial shape", "(2, 3, 4, 5)"]),
     ({**DEEP, "weight": fl.activation(X)}, ValueError, ["features", "as many spatial dims"]),
     ({"weight": fl.activation(ones(3, 1, 2, 2))}, ValueError, ["features", "2 or 1"]),
@@ -228,6 +280,36 @@ def test_refused_at_the_call(module, replaced, error, fragments):
             assert fragment in str(caught.value), str(caught.value)
 
 
+FAMILIES = {
+    "cross_entropy": torch.zeros(2, 4, 5, dtype=torch.long),
+    "dice_loss": X,
+    "dice_cross_entropy_loss": X,
+}
+# Rows of the same input. Class losses advise no map of channels, and cross-entropy has labels.
+OF_FAMILIES = [
+    (name, *row)
+    for name in FAMILIES
+    for row in CALLS
+    if not {"input", "target"} & {*row[0]}
+    and "(1, 3, 4, 5)" not in row[2]
+    and (name, row[2][0]) != ("cross_entropy", "fl.boundary()")
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced", "error", "fragments"), OF_FAMILIES, ids=identified(OF_FAMILIES)
+)
+def test_the_other_families_refuse_the_same(name, replaced, error, fragments):
+    others = {{"weight": "weight_map"}.get(key, key): value for key, value in replaced.items()}
+    for module in MODULES.values():
+        with pytest.raises(error) as caught:
+            getattr(module, name)(X, FAMILIES[name], **others)
+        assert type(caught.value) is error
+        message = str(caught.value).replace("weight_map", "weight")
+        for fragment in fragments:
+            assert fragment in message, message
+
+
 def test_maps_refuse_what_a_loss_refuses():
     for region, error in ((None, TypeError), (True, TypeError), (EDGES, TypeError)):
         with pytest.raises(error, match="region"):
@@ -247,11 +329,25 @@ def test_maps_refuse_what_a_loss_refuses():
 
 
 def test_what_looks_odd_but_is_allowed():
-    """Two variances of different correction, no boxes, a channel dim that is not one."""
+    """Two variances of different correction, a channel dim that is not one, an empty box."""
     both = (fl.input.var() > 0.05) & (fl.input.var(correction=0) < 0.2)
-    assert fl.region_mask(both, X, X).shape == (2, 1, 4, 5)
-    loss = fl.mse_loss(X.clone().requires_grad_(), X + 1, mask=fl.boxes(ones(0, 4)))
-    loss.backward()
-    assert loss == 0
+    selected = (X.var(1, keepdim=True) > 0.05) & (X.var(1, correction=0, keepdim=True) < 0.2)
+    assert torch.equal(fl.region_mask(both, X, X), selected) and 0 < selected.sum() < 40
+    composed = ((X - 1) ** 2)[selected.expand_as(X)].mean()
+    torch.testing.assert_close(fl.mse_loss(X, ones(*X.shape), mask=both), composed)
     assert fl.region_mask(fl.center(), X[:, 0], X[:, 0]).shape == (2, 1, 5)
     assert not fl.region_mask(fl.box(3, 3, 1, 1), X, X).any()
+
+
+EMPTY = (fl.boxes(ones(0, 4)), fl.boxes(ones(2, 0, 4)), fl.disks(ones(0, 3)))
+EMPTY += (fl.keypoints(ones(2, 0, 2), 1.0),)
+
+
+@pytest.mark.parametrize("nothing", EMPTY, ids=repr)
+def test_an_empty_tensor_of_coordinates_selects_nothing(nothing):
+    x = X.clone().requires_grad_()
+    loss, stats = fl.mse_loss(x, X + 1, mask=nothing, return_stats=True)
+    loss.backward()
+    assert loss == 0 and stats.selected == 0 and not x.grad.any()
+    assert not fl.region_mask(nothing, X, X).any()
+    assert fl.mse_loss(X, X + 2, mask=~nothing | nothing) == F.mse_loss(X, X + 2)

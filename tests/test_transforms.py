@@ -371,20 +371,3 @@ def test_tensor_subclass_parameter():
     assert type(loss) is torch.Tensor
     loss.backward()
     torch.testing.assert_close(parameter.grad, torch.full((3,), 2 / 3))
-
-
-@pytest.mark.parametrize("dynamic", (True, None))
-def test_compile_with_a_changing_threshold(dynamic):
-    """Symbolic numbers, for which Dynamo needs a rule of ours; and ~."""
-
-    def function(input, target, low, label):
-        mask = (fl.target > low) & ~(fl.target >= 2 * low)
-        return F.mse_loss(input, target, mask=mask) + F.l1_loss(
-            input, target.long(), mask=fl.target != label
-        )
-
-    compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, backend="aot_eager")
-    input, target = operands(MSE)
-    for low, label in ((0.5, 0), (0.25, 1), (0.3, -1)):
-        wanted = value_and_gradient(function, input, target, low, label)
-        assert_same(value_and_gradient(compiled, input, target, low, label), wanted)

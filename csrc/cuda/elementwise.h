@@ -5,7 +5,8 @@
 //
 // Called by ops/ with a torch-free params struct; nothing here synchronises with the device. T is
 // the input's element type. The caller allocates elementwise_workspace_bytes(params) of device
-// memory. This header needs no CUDA toolkit.
+// memory, for the pass that params are laid out for; 0 in most backward passes. This header needs
+// no CUDA toolkit.
 #pragma once
 
 #include <cstddef>

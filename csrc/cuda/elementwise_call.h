@@ -11,6 +11,13 @@ namespace fusedloss::cuda {
 
 enum class Pass : int32_t { kForward, kForwardGradient, kBackward };
 
+// Where mask and weight come from, as far as it makes a kernel of its own.
+enum class Factors : int32_t {
+  kNone,     // both are 1
+  kTensors,  // region of tensors and target comparisons, a weight tensor
+  kPrograms  // every term and every weight source
+};
+
 // How a tensor lies along a row, for the kernel that loads several elements at once.
 enum class Access : int32_t {
   kRun,         // contiguous: element p of the row is at p
@@ -41,7 +48,7 @@ struct KernelCall {
   int64_t chunks_per_row = 1;
   int64_t chunks = 1;
 
-  bool masked = false;          // there is a region or a weight
+  bool masked = false;          // factors != kNone
   bool region_repeats = false;  // over the channels of a slot: evaluated for the first one
   bool weight_repeats = false;
   bool region_reads_target = false;
@@ -57,8 +64,24 @@ struct KernelCall {
   double* partials = nullptr;
   unsigned* tickets = nullptr;
 
+  Factors factors = Factors::kNone;
+  bool programs_read_target = false;
+
+  // The phase that finds the range of each kNormalize: a sample is cut into chunks of positions.
+  int64_t range_samples = 0;    // 0: there is no such phase
+  int64_t range_positions = 0;  // of a sample
+  int64_t elements_per_range = 1;
+  int64_t range_slots = 0;
+  int64_t range_chunks = 0;          // of a sample
+  unsigned repeating_ranges = 0;     // bit k: the values of range k are the same for all channels
+  double* range_partials = nullptr;  // (low, high) for each range, sample and chunk
+  double* ranges = nullptr;          // (low, high) for each range and sample
+
   FL_HOST_DEVICE int64_t chunks_per_sample() const { return chunks_per_row * rows_per_sample; }
 };
+
+// Tickets 0 and 1 are those of the two phases of run_phases.
+constexpr int kRangeTicket = 2;
 
 // The order of the partial sums.
 enum Partial : int { kTotal, kWeights, kMask, kSelected, kPositions, kPartials };

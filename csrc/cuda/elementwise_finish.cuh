@@ -5,6 +5,7 @@
 #include "cuda/block_reduce.cuh"
 #include "cuda/elementwise_call.h"
 #include "cuda/grid_barrier.h"
+#include "cuda/value_ranges.cuh"
 #include "cuda/vector_access.cuh"
 
 namespace fusedloss::cuda {
@@ -159,9 +160,16 @@ __device__ __forceinline__ void run_chunks(const Block& block, const KernelCall&
   }
 }
 
-// The whole of a kernel. Two phases where a gradient must wait for the sums of mask and weight.
+// The whole of a kernel. Two phases where a gradient must wait for the sums of mask and weight, and
+// one before them where weights are normalised by their range.
 template <class Block>
 __device__ __forceinline__ void run_phases(const Block& block, const KernelCall& call) {
+  if constexpr (Block::kHasRanges) {
+    if (call.range_samples > 0) {
+      find_ranges<typename Block::O>(call);
+      grid_barrier();
+    }
+  }
 #pragma unroll 1
   for (int phase = Block::kHasPhases && call.sums_first ? 0 : 1; phase < 2; ++phase) {
     run_chunks(block, call, phase == 0);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/program_problem.h"
 #include "cuda/elementwise_call.h"
 
 namespace fusedloss::cuda {
@@ -26,7 +27,7 @@ inline bool scale_depends_on_data(const ElementwiseParams& p) {
   if (p.reduction != Reduction::kMean && p.reduction != Reduction::kSampleMean) return false;
   switch (p.normalizer) {
     case Normalizer::kWeights:
-      return p.region || p.weight;
+      return p.region || p.weight || p.weight_source;
     case Normalizer::kSelected:
     case Normalizer::kPositions:
       return static_cast<bool>(p.region);
@@ -45,25 +46,45 @@ class ElementwisePlanner {
       : p_(params), extents_(params.extents), lanes_(16 / item_size(params.input.dtype)) {
     call_.params = params;
     call_.pass = pass;
-    call_.masked = params.region || params.weight;
+    call_.factors = factors_of(params);
+    call_.masked = call_.factors != Factors::kNone;
     call_.has_sums =
         pass != Pass::kBackward && (params.reduction != Reduction::kNone || params.wants_sums);
     call_.sums_first = pass == Pass::kForwardGradient && scale_depends_on_data(params);
-    for (int i = 0; i < params.region.length; ++i) {
-      const Opcode opcode = params.region.instruction[i].opcode;
-      call_.region_reads_target = call_.region_reads_target || reads_target(opcode);
-    }
+    call_.region_reads_target = reads_target_in(params.region);
+    call_.programs_read_target = call_.region_reads_target || reads_target_in(params.weight_source);
     call_.counts_positions = call_.has_sums && params.normalizer == Normalizer::kPositions &&
                              params.region && !params.region.is_positional && extents_.channels > 1;
   }
 
   ElementwisePlan plan() {
-    const bool vector = suits_vectors() && (walk_flat() || walk_planar());
+    // What programs yield for a position is the same for its channels: planar finds them together.
+    const bool by_planes = call_.factors == Factors::kPrograms && extents_.channels > 1 &&
+                           (p_.region.is_positional || p_.weight_source.is_positional);
+    const bool vector =
+        suits_vectors() && ((by_planes && walk_planar()) || walk_flat() || walk_planar());
     if (!vector) walk_strided();
+    plan_ranges();
     return {vector, call_};
   }
 
  private:
+  static Factors factors_of(const ElementwiseParams& p) {
+    if (p.weight_source) return Factors::kPrograms;
+    for (int i = 0; i < p.region.length; ++i) {
+      if (p.region.instruction[i].opcode > Opcode::kNot) return Factors::kPrograms;
+    }
+    return p.region || p.weight ? Factors::kTensors : Factors::kNone;
+  }
+
+  static bool reads_target_in(const Program& program) {
+    bool result = false;
+    for (int i = 0; i < program.length; ++i) {
+      result = result || reads_target(program.instruction[i].opcode);
+    }
+    return result;
+  }
+
   static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
   int64_t samples() const { return std::max<int64_t>(extents_.samples, 1); }
@@ -153,7 +174,7 @@ class ElementwisePlanner {
     call_.rows_per_sample = call_.rows / samples();
     call_.channels_inside = 1;
     call_.region_repeats = p_.region.is_positional;
-    call_.weight_repeats = !p_.weight.varies_over_channels;
+    call_.weight_repeats = weight_is_positional();
     cut(divide_up(call_.inner + lanes_ - 1, lanes_));
     return make_views([&](const Operand& o, View* view) { return planar_view(o, view); });
   }
@@ -198,15 +219,45 @@ class ElementwisePlanner {
 
   // A slot is an element, or a position whose channels are visited in turn.
   void walk_strided() {
-    const bool repeats = p_.region && p_.region.is_positional && extents_.inner >= 32;
+    const bool is_shared = (p_.region && p_.region.is_positional) ||
+                           (p_.weight_source && p_.weight_source.is_positional);
+    const bool repeats = is_shared && extents_.inner >= 32;
     const bool positions = extents_.channels > 1 && (call_.counts_positions || repeats);
     call_.channels = positions ? extents_.channels : 1;
     call_.rows = samples();
     call_.rows_per_sample = 1;
     call_.inner = extents_.elements() / call_.rows / std::max<int64_t>(call_.channels, 1);
     call_.region_repeats = positions && p_.region.is_positional;
-    call_.weight_repeats = positions && !p_.weight.varies_over_channels;
+    call_.weight_repeats = positions && weight_is_positional();
     cut(call_.inner);
+  }
+
+  bool weight_is_positional() const {
+    return p_.weight_source ? p_.weight_source.is_positional : !p_.weight.varies_over_channels;
+  }
+
+  // ---- ranges -----------------------------------------------------------------------------------
+
+  void plan_ranges() {
+    if (p_.bindings.ranges == 0 || extents_.elements() == 0) return;
+    call_.range_samples = p_.bindings.places.samples;  // the outermost axis, if there are several
+    call_.range_positions = extents_.positions() / call_.range_samples;
+    call_.elements_per_range = extents_.elements() / call_.range_samples;
+    const int64_t steps = divide_up(call_.range_positions, kBlockThreads);
+    const int64_t per_chunk =
+        std::clamp<int64_t>(steps * call_.range_samples / kEnoughChunks, 1, kMostSteps);
+    call_.range_slots = per_chunk * kBlockThreads;
+    call_.range_chunks = divide_up(steps, per_chunk);
+    for (int i = 0; i < p_.weight_source.length; ++i) {
+      const Instruction& normalize = p_.weight_source.instruction[i];
+      if (normalize.opcode != Opcode::kNormalize) continue;
+      bool repeats = true;
+      for (int k = normalize.extent; k < i; ++k) {
+        repeats = repeats && !varies_over_channels(p_.weight_source.instruction[k], p_.bindings,
+                                                   p_.bindings.places.spatial);
+      }
+      if (repeats) call_.repeating_ranges |= 1u << normalize.source;
+    }
   }
 
   void cut(int64_t slots_per_row) {

@@ -7,7 +7,12 @@ namespace fusedloss::cuda {
 template <class T>
 void launch_strided(const NamedLoss& named, const KernelCall& call, const LaunchContext& context) {
   named.visit([&](const auto& loss) {
-    launch_call(elementwise_strided<std::decay_t<decltype(loss)>, T>, call, loss, context);
+    using Loss = std::decay_t<decltype(loss)>;
+    if (call.factors == Factors::kPrograms) {
+      launch_call(elementwise_strided<AnyLoss, T, true>, call, AnyLoss(loss), context);
+    } else {
+      launch_call(elementwise_strided<Loss, T, false>, call, loss, context);
+    }
   });
 }
 

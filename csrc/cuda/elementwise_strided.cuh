@@ -5,72 +5,21 @@
 // mask is the same for all of them, or where the largest of their mask values is asked for.
 #pragma once
 
+#include "cuda/any_loss.h"
+#include "cuda/element_source.cuh"
 #include "cuda/elementwise_element.cuh"
 #include "cuda/elementwise_finish.cuh"
 #include "cuda/region_eval.cuh"
-#include "cuda/vector_access.cuh"
 
 namespace fusedloss::cuda {
 
-// The index of an element along each axis; registers, because every loop over it is unrolled.
-struct Coordinates {
-  int64_t at[kMaxRank];
-
-  __device__ __forceinline__ Coordinates(const Extents& extents, int64_t index) {
-#pragma unroll
-    for (int axis = kMaxRank - 1; axis > 0; --axis) {
-      at[axis] = 0;
-      if (axis >= extents.rank) continue;
-      const int64_t size = extents.size[axis];
-      // A 64-bit division costs several times a 32-bit one.
-      const bool is_small = ((index | size) >> 31) == 0;
-      const int64_t quotient =
-          is_small
-              ? static_cast<int64_t>(static_cast<uint32_t>(index) / static_cast<uint32_t>(size))
-              : index / size;
-      at[axis] = index - quotient * size;
-      index = quotient;
-    }
-    at[0] = index;
-  }
-
-  __device__ __forceinline__ int64_t offset(const Operand& operand) const {
-    int64_t result = 0;
-#pragma unroll
-    for (int axis = 0; axis < kMaxRank; ++axis) result += at[axis] * operand.stride[axis];
-    return result;
-  }
-
-  template <class O>
-  __device__ __forceinline__ O load(const Operand& operand) const {
-    return load_number<O>(operand.data, operand.dtype, offset(operand));
-  }
-};
-
-template <class O>
-struct ElementSource {
-  const ElementwiseParams& params;
-  const Coordinates& coordinates;
-
-  __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
-    const Operand& operand = params.bindings.tensor[tensor];
-    return {as_mask(coordinates.load<O>(operand), operand.dtype)};
-  }
-  __device__ __forceinline__ Pack<O, 1> target() const {
-    return {coordinates.load<O>(params.target)};
-  }
-  __device__ __forceinline__ bool has(int) const { return true; }
-  __device__ __forceinline__ int64_t target_integer(int) const {
-    return load_integer(params.target.data, params.target.dtype, coordinates.offset(params.target));
-  }
-};
-
-template <class Loss, class T>
+template <class Loss, class T, bool kPrograms>
 class StridedBlock {
  public:
   using O = T;
   static constexpr bool kHasPhases = true;
   static constexpr bool kHasSums = true;
+  static constexpr bool kHasRanges = kPrograms;
   static constexpr int kSums = kPartials;
   using Tally = cuda::Tally<O, kSums>;
 
@@ -102,8 +51,11 @@ class StridedBlock {
     O mask = O(1), weight = O(1), largest = O(0);
 #pragma unroll 1
     for (int64_t channel = 0; channel < call_.channels; ++channel) {
-      const Coordinates coordinates(p_.extents, index + channel * p_.extents.inner);
-      if (p_.region && (channel == 0 || !call_.region_repeats)) {
+      const int64_t element = index + channel * p_.extents.inner;
+      const Coordinates coordinates(p_.extents, element);
+      if constexpr (kPrograms) {
+        evaluate(channel, element, mask, weight);
+      } else if (p_.region && (channel == 0 || !call_.region_repeats)) {
         const ElementSource<O> source{p_, coordinates};
         mask = region_values<O, 1>(p_.region, p_.bindings, source).at[0];
       }
@@ -121,21 +73,40 @@ class StridedBlock {
     tally.sum[kPositions] += largest;
   }
 
+  // A weight that nobody needs is not worked out.
+  __device__ __forceinline__ void evaluate(int64_t channel, int64_t element, O& mask,
+                                           O& weight) const {
+    const Program &region = p_.region, &source = p_.weight_source;
+    if (region && (channel == 0 || !call_.region_repeats)) {
+      mask = element_values<O>(call_, region, 0, region.length, element);
+    }
+    const bool is_shared = call_.weight_repeats && !call_.region_repeats;
+    if (source && (channel == 0 || !call_.weight_repeats) && (mask != O(0) || is_shared)) {
+      weight = element_values<O>(call_, source, 0, source.length, element);
+    }
+  }
+
   __device__ __forceinline__ void compute(const Coordinates& coordinates, O factor, O scale,
                                           Tally& tally) const {
+    with_loss(loss_, [&](const auto& loss) { compute(loss, coordinates, factor, scale, tally); });
+  }
+
+  template <class Own>
+  __device__ __forceinline__ void compute(const Own& loss, const Coordinates& coordinates, O factor,
+                                          O scale, Tally& tally) const {
     const bool none = p_.reduction == Reduction::kNone;
     O value = O(0), gradient = O(0);
     if (factor != O(0)) {
       const O x = coordinates.load<O>(p_.input), t = coordinates.load<O>(p_.target);
       const O pos_weight = p_.pos_weight ? coordinates.load<O>(p_.pos_weight) : O(1);
       if (call_.pass != Pass::kBackward) {
-        assert_valid_input<Loss>(is_valid_input<Loss>(x, factor));
-        value = factor * element_value(loss_, x, t, pos_weight);
+        assert_valid_input<Own>(is_valid_input<Own>(x, factor));
+        value = factor * element_value(loss, x, t, pos_weight);
       }
       if (call_.pass != Pass::kForward && scale != O(0)) {
         O weighted = factor * scale;
         if (call_.pass == Pass::kBackward && none) weighted *= coordinates.load<O>(p_.grad_output);
-        const O slope = element_derivative(loss_, x, t, pos_weight);
+        const O slope = element_derivative(loss, x, t, pos_weight);
         gradient =
             call_.pass == Pass::kBackward ? weighted * slope : stored_gradient(-weighted, slope);
       }
@@ -157,11 +128,11 @@ class StridedBlock {
 };
 
 // T is the type of the arithmetic.
-template <class Loss, class T>
+template <class Loss, class T, bool kPrograms>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_strided(const __grid_constant__ KernelCall call,
                         const __grid_constant__ Loss loss) {
-  run_phases(StridedBlock<Loss, T>(call, loss), call);
+  run_phases(StridedBlock<Loss, T, kPrograms>(call, loss), call);
 }
 
 }  // namespace fusedloss::cuda

@@ -6,87 +6,21 @@
 // walks the mask and weight of a slot stay in registers while its channels go by.
 //
 // Reads each byte of input and target once and writes the gradient once; mask and weight once,
-// twice where the gradient's scale waits for their sums.
+// twice where the gradient's scale waits for their sums. With Factors::kPrograms mask and weight
+// are known first, and the input and target of a slot that they leave nothing of are not read; one
+// such kernel serves all losses and passes.
 #pragma once
 
+#include "cuda/any_loss.h"
 #include "cuda/elementwise_element.cuh"
 #include "cuda/elementwise_finish.cuh"
 #include "cuda/region_eval.cuh"
+#include "cuda/slot_source.cuh"
 #include "cuda/vector_access.cuh"
 
 namespace fusedloss::cuda {
 
-// Where a thread is: elements [position, position + lanes) of a channel of a row, those in span.
-struct Slot {
-  int64_t row, channel, position;
-  Span span;
-};
-
-// The slot's values of a tensor that is not dense in the input's type. Lanes outside span are 0.
-template <class O, int kLanes>
-__device__ __forceinline__ Pack<O, kLanes> load_view(const View& view, const Slot& slot,
-                                                     int64_t channels_inside) {
-  const int64_t base = slot.row * view.row_stride + slot.channel * view.channel_stride;
-  const bool is_run = view.access == Access::kRun, is_uniform = view.access == Access::kUniform;
-  if (is_run && slot.span.is_full<kLanes>()) {
-    const int64_t first = base + slot.position;
-    const auto wide = [&](auto element, Pack<O, kLanes>& result) {
-      using Element = decltype(element);
-      const Element* memory = static_cast<const Element*>(view.data) + first;
-      if (!is_aligned<Element, kLanes>(memory)) return false;
-      result = convert_pack<O>(load_pack<Element, kLanes>(memory));
-      return true;
-    };
-    Pack<O, kLanes> result;
-    const DType dtype = view.dtype;
-    if (dtype <= DType::kUInt8 && wide(uint8_t{}, result)) return result;
-    if (dtype == DType::kFloat && wide(float{}, result)) return result;
-    if (dtype == DType::kHalf && wide(Half{}, result)) return result;
-    if (dtype == DType::kBFloat16 && wide(BFloat16{}, result)) return result;
-    if (sizeof(O) == 8 && dtype == DType::kDouble && wide(double{}, result)) return result;
-  }
-  Pack<O, kLanes> result{};
-#pragma unroll 1
-  for (int i = slot.span.begin; i < slot.span.end; ++i) {
-    const int64_t at = slot.position + i;
-    const int64_t offset = is_run ? at : is_uniform ? 0 : at / channels_inside;
-    const O value = load_number<O>(view.data, view.dtype, base + offset);
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      if (is_uniform || lane == i) result.at[lane] = value;
-    }
-    if (is_uniform) break;
-  }
-  return result;
-}
-
-// What a region program reads at a slot.
-template <class O, int kLanes>
-struct SlotSource {
-  const KernelCall& call;
-  const Slot& slot;
-  const Pack<O, kLanes>& target_values;
-
-  __device__ __forceinline__ Pack<O, kLanes> mask(int tensor) const {
-    const View& view = call.tensor[tensor];
-    Pack<O, kLanes> values = load_view<O, kLanes>(view, slot, call.channels_inside);
-#pragma unroll
-    for (int lane = 0; lane < kLanes; ++lane) {
-      values.at[lane] = as_mask(values.at[lane], view.dtype);
-    }
-    return values;
-  }
-  __device__ __forceinline__ const Pack<O, kLanes>& target() const { return target_values; }
-  __device__ __forceinline__ bool has(int lane) const { return slot.span.has(lane); }
-  __device__ __forceinline__ int64_t target_integer(int lane) const {
-    const View& view = call.target;
-    const int64_t base = slot.row * view.row_stride + slot.channel * view.channel_stride;
-    const int64_t along = view.access == Access::kRun ? slot.position + lane : 0;
-    return load_integer(view.data, view.dtype, base + along);
-  }
-};
-
-template <class Loss, class T, bool kBackward, bool kMasked>
+template <class Loss, class T, bool kBackward, Factors kFactors>
 class VectorBlock {
  public:
   using O = std::conditional_t<std::is_same_v<T, double>, double, float>;
@@ -95,7 +29,9 @@ class VectorBlock {
   // float.
   static constexpr int kWidth = kLanes < 4 ? kLanes : 4;
   static constexpr int kParts = kLanes / kWidth;
+  static constexpr bool kMasked = kFactors != Factors::kNone;
   static constexpr bool kHasSums = !kBackward;
+  static constexpr bool kHasRanges = kFactors == Factors::kPrograms;
   static constexpr bool kHasPhases = kMasked && !kBackward;
   static constexpr int kSums = kMasked ? kPositions : 1;
   using Tally = cuda::Tally<O, kSums>;
@@ -125,7 +61,11 @@ class VectorBlock {
       slot.span.begin = slot.position < 0 ? static_cast<int>(-slot.position) : 0;
       const int64_t rest = call_.inner - slot.position;
       slot.span.end = rest < kLanes ? static_cast<int>(rest) : kLanes;
-      visit_channels(slot, scale, sums_only, tally);
+      if constexpr (kFactors == Factors::kPrograms) {
+        visit_selected(slot, scale, sums_only, tally);
+      } else {
+        visit_channels(slot, scale, sums_only, tally);
+      }
     }
   }
 
@@ -172,6 +112,126 @@ class VectorBlock {
     }
   }
 
+  // The same where programs tell which elements take part.
+  __device__ __forceinline__ void visit_selected(Slot& slot, O scale, bool sums_only,
+                                                 Tally& tally) const {
+    const bool none = p_.reduction == Reduction::kNone;
+    Masks masks;
+#pragma unroll 1
+    for (slot.channel = 0; slot.channel < call_.channels; ++slot.channel) {
+      const int64_t index =
+          (slot.row * call_.channels + slot.channel) * call_.inner + slot.position;
+      Words x{}, t{}, result{};
+      if (call_.target_is_dense && call_.programs_read_target)
+        t = load(p_.target, index, slot.span);
+      bool takes_part = false;
+#pragma unroll 1
+      for (int part = 0; part < kParts; ++part) {
+        const Slot few = part_of(slot, part);
+        evaluate(few, part, t, masks);
+        const Values factor = factors(few, part, masks);
+        tally_masks(few, part, masks, factor, tally);
+#pragma unroll
+        for (int lane = 0; lane < kWidth; ++lane) takes_part |= factor.at[lane] != O(0);
+      }
+      if (takes_part && !sums_only) {
+        x = load(p_.input, index, slot.span);
+        if (call_.target_is_dense && !call_.programs_read_target) {
+          t = load(p_.target, index, slot.span);
+        }
+#pragma unroll 1
+        for (int part = 0; part < kParts; ++part) {
+          const Slot few = part_of(slot, part);
+          Terms terms;
+          load_target(few, t, part, false, terms.t);
+          terms.factor = factors(few, part, masks);
+          terms.x = select_part(x, part);
+          if (is_backward() && none) scale_each(few, terms.factor);
+          put_part(compute(few, terms, scale, tally), part, result);
+        }
+      }
+      tally.step();
+      if (sums_only) continue;
+      if (call_.pass != Pass::kForward) {
+        store(p_.grad_input, index, result, slot.span);
+      } else if (none) {
+        store(p_.loss, index, result, slot.span);
+      }
+    }
+  }
+
+  // Mask and weight by their programs; a weight that nobody needs is not worked out. They stay in
+  // local memory: no registers are kept for them while the programs run.
+  __device__ __forceinline__ void evaluate(const Slot& few, int part, const Words& t,
+                                           Masks& masks) const {
+    const bool first = few.channel == 0;
+    if (!first && call_.region_repeats && call_.weight_repeats) return;
+    Values target{};
+    if (call_.programs_read_target) load_target(few, t, part, false, target);
+    Values &mask = masks.mask[part], &weight = masks.weight[part];
+    if (first || !call_.region_repeats) evaluate(p_.region, few, target, mask);
+    if (!first && call_.weight_repeats) return;
+    bool is_needed = call_.weight_repeats && !call_.region_repeats;
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      is_needed |= few.span.has(lane) && mask.at[lane] != O(0);
+    }
+    if (is_needed && call_.weight) {
+      weight = load_view_once<O, kWidth>(call_.weight, few, call_.channels_inside);
+    } else if (is_needed) {
+      evaluate(p_.weight_source, few, target, weight);
+    } else {
+      weight = everywhere<O, kWidth>(O(1));
+    }
+  }
+
+  // 1 where there is no program.
+  __device__ __forceinline__ void evaluate(const Program& program, const Slot& few,
+                                           const Values& target, Values& values) const {
+    if (program) {
+      slot_values<T, O, kWidth>(call_, program, few, target, &values);
+    } else {
+      values = everywhere<O, kWidth>(O(1));
+    }
+  }
+
+  // The kernel of programs knows its pass at run time, too.
+  __device__ __forceinline__ bool is_backward() const {
+    return kBackward || (kFactors == Factors::kPrograms && call_.pass == Pass::kBackward);
+  }
+
+  __device__ __forceinline__ Values view_values(const View& view, const Slot& few) const {
+    if constexpr (kFactors == Factors::kPrograms) {
+      return load_view_once<O, kWidth>(view, few, call_.channels_inside);
+    } else {
+      return load_view<O, kWidth>(view, few, call_.channels_inside);
+    }
+  }
+
+  // mask * weight, 0 in the lanes that do not exist.
+  __device__ __forceinline__ Values factors(const Slot& few, int part, const Masks& masks) const {
+    Values result;
+#pragma unroll
+    for (int lane = 0; lane < kWidth; ++lane) {
+      const O factor = mask_times_weight(masks.mask[part].at[lane], masks.weight[part].at[lane]);
+      result.at[lane] = few.span.has(lane) ? factor : O(0);
+    }
+    return result;
+  }
+
+  __device__ __forceinline__ void tally_masks(const Slot& few, int part, const Masks& masks,
+                                              const Values& factor, Tally& tally) const {
+    if constexpr (kHasSums) {
+#pragma unroll
+      for (int lane = 0; lane < kWidth; ++lane) {
+        const O own = few.span.has(lane) ? masks.mask[part].at[lane] : O(0);
+        tally.sum[kMask] += own;
+        tally.sum[kWeights] += factor.at[lane];
+        tally.sum[kSelected] += static_cast<O>(own != O(0));
+      }
+    }
+  }
+
   __device__ __forceinline__ static Slot part_of(const Slot& slot, int part) {
     if constexpr (kParts == 1) return slot;
     const int first = part * kWidth;
@@ -200,7 +260,7 @@ class VectorBlock {
     if (call_.target_is_dense) {
       target = select_part(t, part);
     } else if (!sums_only || call_.region_reads_target) {
-      target = load_view<O, kWidth>(call_.target, few, call_.channels_inside);
+      target = view_values(call_.target, few);
     }
   }
 
@@ -213,7 +273,7 @@ class VectorBlock {
       mask.at[lane] = static_cast<O>(few.span.has(lane));
       weight.at[lane] = O(1);
     }
-    if constexpr (kMasked) {
+    if constexpr (kFactors == Factors::kTensors) {
       if (few.channel != 0 && call_.region_repeats) {
         select(masks.mask, part, mask);
       } else if (p_.region) {
@@ -227,7 +287,7 @@ class VectorBlock {
       if (few.channel != 0 && call_.weight_repeats) {
         select(masks.weight, part, weight);
       } else if (call_.weight) {
-        weight = load_view<O, kWidth>(call_.weight, few, call_.channels_inside);
+        weight = view_values(call_.weight, few);
       }
       keep(mask, part, masks.mask);
       keep(weight, part, masks.weight);
@@ -259,44 +319,56 @@ class VectorBlock {
 
   // By the grad_output of each element.
   __device__ __forceinline__ void scale_each(const Slot& few, Values& factor) const {
-    const Values values = load_view<O, kWidth>(call_.grad_output, few, call_.channels_inside);
+    const Values values = view_values(call_.grad_output, few);
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
       factor.at[lane] = mask_times_weight(factor.at[lane], values.at[lane]);
     }
   }
 
-  // Values (and their sum), or derivatives where a gradient is asked for. What both need, an
-  // exponential mostly, is worked out once.
   __device__ __forceinline__ Values compute(const Slot& few, const Terms& terms, O scale,
                                             Tally& tally) const {
+    if constexpr (kFactors == Factors::kPrograms) {
+      Values result;
+      loss_.visit([&](const auto& loss) { result = compute(loss, few, terms, scale, tally); });
+      return result;
+    } else {
+      return compute(loss_, few, terms, scale, tally);
+    }
+  }
+
+  // Values (and their sum), or derivatives where a gradient is asked for. What both need, an
+  // exponential mostly, is worked out once.
+  template <class Own>
+  __device__ __forceinline__ Values compute(const Own& loss, const Slot& few, const Terms& terms,
+                                            O scale, Tally& tally) const {
     Values pos_weight, result;
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) pos_weight.at[lane] = O(1);
-    if constexpr (has_pos_weight<Loss>) {
+    if constexpr (has_pos_weight<Own>) {
       if (call_.pos_weight) {
-        pos_weight = load_view<O, kWidth>(call_.pos_weight, few, call_.channels_inside);
+        pos_weight = view_values(call_.pos_weight, few);
       }
     }
-    if constexpr (!kBackward) {
+    if (!is_backward()) {
       bool valid = true;
 #pragma unroll
       for (int lane = 0; lane < kWidth; ++lane) {
         const O x = terms.x.at[lane], factor = terms.factor.at[lane];
-        valid = valid && is_valid_input<Loss>(x, factor);
-        const O value = element_value(loss_, x, terms.t.at[lane], pos_weight.at[lane]);
+        valid = valid && is_valid_input<Own>(x, factor);
+        const O value = element_value(loss, x, terms.t.at[lane], pos_weight.at[lane]);
         result.at[lane] = factor == O(0) ? O(0) : factor * value;
         tally.sum[kTotal] += result.at[lane];
       }
-      assert_valid_input<Loss>(valid);
+      assert_valid_input<Own>(valid);
       if (call_.pass == Pass::kForward) return result;
     }
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
       const O weighted = mask_times_weight(terms.factor.at[lane], scale);
       const O slope =
-          element_derivative(loss_, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
-      const O gradient = kBackward ? weighted * slope : stored_gradient(-weighted, slope);
+          element_derivative(loss, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
+      const O gradient = is_backward() ? weighted * slope : stored_gradient(-weighted, slope);
       result.at[lane] = weighted == O(0) ? O(0) : gradient;
     }
     return result;
@@ -316,10 +388,10 @@ class VectorBlock {
   const Loss& loss_;
 };
 
-template <class Loss, class T, bool kBackward, bool kMasked>
+template <class Loss, class T, bool kBackward, Factors kFactors>
 __global__ void __launch_bounds__(kThreads, 2)
     elementwise_vector(const __grid_constant__ KernelCall call, const __grid_constant__ Loss loss) {
-  run_phases(VectorBlock<Loss, T, kBackward, kMasked>(call, loss), call);
+  run_phases(VectorBlock<Loss, T, kBackward, kFactors>(call, loss), call);
 }
 
 }  // namespace fusedloss::cuda

@@ -61,7 +61,7 @@ void cuda_elementwise_forward(const std::string& loss, const double* options,
 
 void cuda_elementwise_backward(const std::string& loss, const double* options,
                                const ElementwiseParams& params, const Tensor& input) {
-  Launch launch(input, 0);
+  Launch launch(input, cuda::elementwise_workspace_bytes(params));
   visit_floating(params.input.dtype, [&](auto element) {
     cuda::elementwise_backward<decltype(element)>(loss.c_str(), options, params, launch.context());
   });

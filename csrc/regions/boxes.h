@@ -4,12 +4,14 @@
 // compared as double; a row that is empty or has a NaN holds nowhere.
 #pragma once
 
+#include "core/macros.h"
 #include "regions/program.h"
 
 namespace fusedloss {
 
 FL_HOST_DEVICE bool in_box(const Constant* bounds, int spatial, const Place& place) {
   bool inside = true;
+  FL_NO_UNROLL
   for (int dim = 0; dim < spatial; ++dim) {
     inside = inside && place.at[dim] >= bounds[dim].integer &&
              place.at[dim] < bounds[spatial + dim].integer;
@@ -17,24 +19,15 @@ FL_HOST_DEVICE bool in_box(const Constant* bounds, int spatial, const Place& pla
   return inside;
 }
 
-template <class S>
-FL_HOST_DEVICE bool in_box_row(const S* row, const TableView& table, int spatial,
-                               const Place& place) {
+// Of a row of a table.
+FL_HOST_DEVICE bool in_box(const double* row, int spatial, const Place& place) {
   bool inside = true;
+  FL_NO_UNROLL
   for (int dim = 0; dim < spatial; ++dim) {
     const double index = static_cast<double>(place.at[dim]);
-    inside = inside && index >= coordinate(row, table, dim) &&
-             index < coordinate(row, table, spatial + dim);
+    inside = inside && index >= row[dim] && index < row[spatial + dim];
   }
   return inside;
-}
-
-template <class S>
-FL_HOST_DEVICE bool in_boxes(const TableView& table, int spatial, const Place& place) {
-  for (int64_t k = 0; k < table.rows; ++k) {
-    if (in_box_row(table_row<S>(table, place.sample, k), table, spatial, place)) return true;
-  }
-  return false;
 }
 
 }  // namespace fusedloss

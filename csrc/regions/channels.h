@@ -13,6 +13,7 @@ template <class V, class S>
 FL_HOST_DEVICE V image_mean(const ImageView& image, int spatial, const Place& place) {
   const S* pixel = static_cast<const S*>(image.data) + image.offset(place, spatial);
   V sum = convert<V>(pixel[0]);
+  FL_NO_UNROLL
   for (int64_t c = 1; c < image.channels; ++c) sum += convert<V>(pixel[c * image.channel_stride]);
   return sum / static_cast<V>(image.channels);
 }
@@ -26,8 +27,11 @@ FL_HOST_DEVICE V channel_variance(int64_t channels, double correction, Read&& re
   if (!(divisor > 0)) return V(NAN);
   const V first = read(0);
   V sum = first - first;  // 0, or NaN where it is not finite
+  FL_NO_UNROLL
+  for (int64_t c = 1; c < channels; ++c) sum += read(c) - first;
   const V mean = sum / static_cast<V>(channels);
   V squares = mean * mean;
+  FL_NO_UNROLL
   for (int64_t c = 1; c < channels; ++c) {
     const V difference = read(c) - first - mean;
     squares += difference * difference;

@@ -4,6 +4,7 @@
 // nowhere.
 #pragma once
 
+#include "core/macros.h"
 #include "regions/program.h"
 
 namespace fusedloss {
@@ -21,6 +22,7 @@ FL_HOST_DEVICE double add_square(double a, double b) {
 template <class Centre>
 FL_HOST_DEVICE bool in_disk(Centre&& centre, double radius, int spatial, const Place& place) {
   double squared = 0;
+  FL_NO_UNROLL
   for (int dim = 0; dim < spatial; ++dim) {
     squared = add_square(squared, static_cast<double>(place.at[dim]) - centre(dim));
   }
@@ -30,24 +32,6 @@ FL_HOST_DEVICE bool in_disk(Centre&& centre, double radius, int spatial, const P
 FL_HOST_DEVICE bool in_disk(const Constant* numbers, int spatial, const Place& place) {
   return in_disk([&](int dim) { return numbers[dim].number; }, numbers[spatial].number, spatial,
                  place);
-}
-
-// Rows (x, y, radius); `radius` is the radius of all rows of points (x, y), or absent: nullptr.
-template <class S>
-FL_HOST_DEVICE bool in_disk_row(const S* row, const TableView& table, const double* radius,
-                                int spatial, const Place& place) {
-  return in_disk([&](int dim) { return coordinate(row, table, dim); },
-                 radius != nullptr ? *radius : coordinate(row, table, spatial), spatial, place);
-}
-
-template <class S>
-FL_HOST_DEVICE bool in_disks(const TableView& table, const double* radius, int spatial,
-                             const Place& place) {
-  for (int64_t k = 0; k < table.rows; ++k) {
-    const S* row = table_row<S>(table, place.sample, k);
-    if (in_disk_row(row, table, radius, spatial, place)) return true;
-  }
-  return false;
 }
 
 }  // namespace fusedloss

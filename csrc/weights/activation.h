@@ -37,6 +37,7 @@ template <class T, class S>
 FL_HOST_DEVICE T activity(const ImageView& features, int64_t offset) {
   const S* feature = static_cast<const S*>(features.data) + offset;
   T sum = T(0);
+  FL_NO_UNROLL
   for (int64_t c = 0; c < features.channels; ++c) {
     sum += math::abs(convert<T>(feature[c * features.channel_stride]));
   }
@@ -45,32 +46,42 @@ FL_HOST_DEVICE T activity(const ImageView& features, int64_t offset) {
 
 // Interpolated along the dims kDim (0 is x), kDim + 1, ... with the other ones at `offset`; the
 // outermost dim first, as the reference does.
-template <class T, class S, int kDim = 0>
+// `read(offset)` yields an activity.
+template <class T, int kDim = 0, class Read>
 FL_HOST_DEVICE T stretched(const ImageView& features, int spatial, const Stretch* stretch,
-                           int64_t offset) {
+                           int64_t offset, Read&& read) {
   if constexpr (kDim < kMaxSpatial) {
     if (kDim < spatial) {
       const Stretch& own = stretch[kDim];
       const int64_t stride = features.stride[kDim];
       const T share = static_cast<T>(own.share);
       const T low =
-          stretched<T, S, kDim + 1>(features, spatial, stretch, offset + own.low * stride);
+          stretched<T, kDim + 1>(features, spatial, stretch, offset + own.low * stride, read);
       if (share == T(0)) return low;
-      return between(
-          low, stretched<T, S, kDim + 1>(features, spatial, stretch, offset + own.high * stride),
-          share);
+      const T high =
+          stretched<T, kDim + 1>(features, spatial, stretch, offset + own.high * stride, read);
+      return between(low, high, share);
     }
   }
-  return activity<T, S>(features, offset);
+  return read(offset);
+}
+template <class T, class S>
+FL_HOST_DEVICE T stretched(const ImageView& features, int spatial, const Stretch* stretch,
+                           int64_t offset) {
+  return stretched<T>(features, spatial, stretch, offset,
+                      [&](int64_t at) { return activity<T, S>(features, at); });
 }
 
-template <class T, class S>
-FL_HOST_DEVICE T activation(const ImageView& features, const Places& places, const Place& place) {
+template <class T, class Read>
+FL_HOST_DEVICE T activation(const ImageView& features, const Places& places, const Place& place,
+                            Read&& read) {
   Stretch stretch[kMaxSpatial];
+  FL_NO_UNROLL
   for (int dim = 0; dim < places.spatial; ++dim) {
     stretch[dim] = Stretch(place.at[dim], places.size[dim], features.size[dim]);
   }
-  return stretched<T, S>(features, places.spatial, stretch, place.sample * features.sample_stride);
+  return stretched<T>(features, places.spatial, stretch, place.sample * features.sample_stride,
+                      read);
 }
 
 }  // namespace fusedloss

@@ -2,6 +2,7 @@
 // `fl.boundary`. Labels are compared as they are; a NaN differs from everything, itself included.
 #pragma once
 
+#include "core/macros.h"
 #include "regions/views.h"
 
 namespace fusedloss {
@@ -29,13 +30,16 @@ FL_HOST_DEVICE bool near_boundary(const ImageView& labels, int spatial, int64_t 
   const S* sample = static_cast<const S*>(labels.data) + place.sample * labels.sample_stride;
   const S own = static_cast<const S*>(labels.data)[labels.offset(place, spatial)];
   int64_t index[kMaxSpatial], low[kMaxSpatial], high[kMaxSpatial];
+  FL_NO_UNROLL
   for (int dim = 0; dim < spatial; ++dim) {
     const Window window(place.at[dim], labels.size[dim], radius);
     index[dim] = low[dim] = window.low;
     high[dim] = window.high;
   }
+  FL_NO_UNROLL
   while (true) {
     int64_t offset = 0;
+    FL_NO_UNROLL
     for (int dim = 0; dim < spatial; ++dim) offset += index[dim] * labels.stride[dim];
     if (labels_differ(sample[offset], own)) return true;
     int dim = 0;

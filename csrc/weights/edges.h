@@ -11,14 +11,17 @@ namespace fusedloss {
 template <class T, class S>
 FL_HOST_DEVICE T edges_forward(const ImageView& image, int spatial, const Place& place) {
   int64_t back = 0;
+  FL_NO_UNROLL
   for (int dim = 0; dim < spatial; ++dim) {
     if (place.at[dim] == 0) return T(0);
     back += image.stride[dim];
   }
   const S* before = static_cast<const S*>(image.data) + image.offset(place, spatial) - back;
   T sum = T(0);
+  FL_NO_UNROLL
   for (int64_t c = 0; c < image.channels; ++c, before += image.channel_stride) {
     const T value = convert<T>(*before);
+    FL_NO_UNROLL
     for (int dim = spatial - 1; dim >= 0; --dim) {
       sum += math::abs(value - convert<T>(before[image.stride[dim]]));
     }
@@ -44,6 +47,7 @@ FL_HOST_DEVICE T edges_sobel(const ImageView& image, const Place& place) {
   const int64_t down = y + 1 < image.size[1] ? image.stride[1] : 0;
   const S* pixel = static_cast<const S*>(image.data) + image.offset(place, 2);
   T sum = T(0);
+  FL_NO_UNROLL
   for (int64_t c = 0; c < image.channels; ++c, pixel += image.channel_stride) {
     T rows[3][3];
     const int64_t vertical[3] = {up, 0, down}, horizontal[3] = {left, 0, right};

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
+SMALLEST, LARGEST = 32, 500  # squares that the networks take and that the scene has
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command line and runs the job."""
+    """Reads the command line, runs the job and draws the sheet of expressions."""
     parser = argparse.ArgumentParser("python -m fusedloss.demo", description=__doc__)
     parser.add_argument("--steps", type=int, default=160, help="training steps (default 160)")
     parser.add_argument(
@@ -19,14 +21,37 @@ def main(arguments: list[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device, help=f"here: {device}")
     options = parser.parse_args(arguments)
+    problem = _problem(options)
+    if problem:
+        parser.exit(2, f"{parser.prog}: {problem}\n")
     try:
-        from fusedloss.demo import stereo
+        from fusedloss.demo import contact_sheet, data, stereo
     except ModuleNotFoundError as error:
         if error.name not in ("skimage", "PIL", "matplotlib", "tqdm", "numpy"):
             raise
-        parser.exit(1, f"the demo needs {error.name}: pip install 'fusedloss[demo]'\n")
+        parser.exit(2, f"{parser.prog}: {error.name} is missing: pip install 'fusedloss[demo]'\n")
     print(stereo.run(options.out, options.steps, options.device, options.crop))
+    contact_sheet.draw(options.out / "expressions.png", data.motorcycle().to(options.device))
     print(f"pictures: {options.out}/")
+
+
+def _problem(options) -> str | None:
+    """What is wrong with the options, in one line."""
+    if options.steps < 1:
+        return f"--steps must be at least 1, got {options.steps}"
+    if options.crop is not None and not SMALLEST <= options.crop <= LARGEST:
+        return f"--crop must be from {SMALLEST} to {LARGEST} pixels, got {options.crop}"
+    try:
+        device = torch.device(options.device)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        return f"--device must be cpu or cuda, got {options.device}"
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        return f"--device {options.device}: torch {torch.__version__} finds no such GPU here"
+    if options.out.exists() and not options.out.is_dir():
+        return f"--out must be a folder, got {options.out}"
+    return None
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def _draw(out, runs, pair):
     pictures.map_of(out / "disparity.png", true, title, "pixels", limits, known)
     title = f"prediction after {len(runs['fused'].losses)} steps"
     pictures.map_of(out / "prediction.png", guess, title, "pixels", limits)
-    title = f"error, mean {error[known].mean():.2f} pixels"
+    title = f"error, mean {error[known].mean():.2f} pixels; grey: true disparity unknown"
     pictures.map_of(out / "error.png", error, title, "pixels", (0.0, 5.0), known, "magma")
     losses = {name: result.losses for name, result in runs.items()}
     pictures.curves(out / "curves.png", losses, "training loss, same seed", "smooth L1")

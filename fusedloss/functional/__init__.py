@@ -2,7 +2,9 @@
 
 A drop-in for the names that ``torch.nn.functional`` has: positional order and names are torch
 2.13's, and without `mask` value and gradient equal torch's. What torch does not have is
-keyword-only. What all functions have in common is said here once.
+keyword-only. What all functions have in common is said here once; the class losses take other
+targets, and a `weight` per class beside a ``weight_map`` per position (`class_losses.py`), and so
+do the losses of overlap (`overlap_losses.py`) and the compounds of both (`compound_losses.py`).
 
 Every function computes ``l(x, t)`` for each element x of `input` and t of `target`, multiplies it
 by mask and weight, and reduces:
@@ -35,13 +37,20 @@ neither the loss nor any gradient, which is exactly 0 there. A mean over nothing
 gradients. The same call gives the same bits, run to run and for every number of threads.
 
 Raises TypeError for a wrong type or dtype and ValueError for a wrong shape, device, reduction or
-option, naming the argument, before anything is computed.
+option, naming the argument, before anything is computed; IndexError for a class index out of range.
 
 Gradients flow to `input` through the kernels; to `target`, `weight`, a floating `mask`,
 `pos_weight` and a `normalizer` tensor where they require grad, and to any order, through
 ``fusedloss.reference``, which also serves ``torch.func``, forward AD and devices without kernels.
 """
 
+from .class_losses import (
+    categorical_cross_entropy,
+    cross_entropy,
+    nll_loss,
+    softmax_focal_loss,
+)
+from .compound_losses import dice_bce_loss, dice_cross_entropy_loss, dice_focal_loss
 from .elementwise_losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -53,15 +62,26 @@ from .elementwise_losses import (
     sigmoid_focal_loss,
     smooth_l1_loss,
 )
+from .overlap_losses import dice_loss, jaccard_loss, tversky_loss
 
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "categorical_cross_entropy",
     "charbonnier_loss",
+    "cross_entropy",
+    "dice_bce_loss",
+    "dice_cross_entropy_loss",
+    "dice_focal_loss",
+    "dice_loss",
     "huber_loss",
+    "jaccard_loss",
     "l1_loss",
     "log_cosh_loss",
     "mse_loss",
+    "nll_loss",
     "sigmoid_focal_loss",
     "smooth_l1_loss",
+    "softmax_focal_loss",
+    "tversky_loss",
 ]

@@ -27,9 +27,14 @@ class LossModule(nn.Module):
     features, labels, coordinates and lengths keep their dtype when the module is cast (rounding
     them to 16 bits would move a mask), and only follow it to another device. A subclass adds its
     own options as attributes and names them in `options`.
+
+    `map_name` is the argument, and the attribute, that multiplies the loss of an element or
+    position: `weight` here, `weight_map` in families whose `weight` is one per class.
     """
 
-    def __init__(self, reduction, weight, mask, normalizer, return_stats):
+    map_name = "weight"
+
+    def __init__(self, reduction, weight_map, mask, normalizer, return_stats):
         super().__init__()
         check_reduction(reduction)
         if normalizer is not None:
@@ -38,15 +43,17 @@ class LossModule(nn.Module):
         check_return_stats(return_stats)
         self.return_stats = return_stats
         self._keep_dtype = ()  # names of the buffers that a cast leaves alone
-        self._weight = None
-        if weight is None or isinstance(weight, Tensor):
-            if weight is not None:
-                check_real("weight", weight)
-            self.register_buffer("weight", weight)
+        self._source = None
+        name = self.map_name
+        persistent = name == "weight"
+        if weight_map is None or isinstance(weight_map, Tensor):
+            if weight_map is not None:
+                check_real(name, weight_map)
+            self.register_buffer(name, weight_map, persistent)
         else:
-            check_source_type(weight)
-            self.register_buffer("weight", None)
-            self._weight = self._emptied("weight", weight)
+            check_source_type(weight_map, name)
+            self.register_buffer(name, None, persistent)
+            self._source = self._emptied(name, weight_map)
         if isinstance(normalizer, Tensor):
             self.register_buffer("normalizer", normalizer, persistent=False)
         else:
@@ -60,8 +67,9 @@ class LossModule(nn.Module):
 
     @property
     def weight_source(self) -> WeightSource | None:
-        """The constructor's weight where that is a source, over the tensors where they are now."""
-        return self._filled("weight", self._weight)
+        """The constructor's weight (map) where that is a source, over the tensors where they are
+        now."""
+        return self._filled(self.map_name, self._source)
 
     def _emptied(self, name: str, expression: Expression) -> Expression:
         """The expression without its tensors, which become buffers <name>_0, <name>_1, ..."""
@@ -94,10 +102,9 @@ class LossModule(nn.Module):
 
     def extra_repr(self) -> str:
         shown = {**self.options(), "reduction": self.reduction}
-        weight = self.weight if self._weight is None else self.weight_source
         for name, value in (
             ("mask", self.mask),
-            ("weight", weight),
+            (self.map_name, self._own_map()),
             ("normalizer", self.normalizer),
         ):
             if value is not None:
@@ -106,51 +113,56 @@ class LossModule(nn.Module):
             shown["return_stats"] = True
         return ", ".join(f"{name}={_shown(value)}" for name, value in shown.items())
 
-    def call(self, function, input, target, mask, weight, torch_weight=False):
+    def _own_map(self):
+        return getattr(self, self.map_name) if self._source is None else self.weight_source
+
+    def call(self, function, input, target, mask, weight_map, torch_weight=False):
         """`function` of the operands, under the constructor's options and the call's."""
         region = as_region(mask)
         own = self.mask
         if own is not None:
             region = own if region is None else And(own, region)
+        arguments = self.options()
+        arguments[self.map_name] = self._combined_map(weight_map, input, torch_weight)
+        if self.normalizer is not None:  # overlap losses have none
+            arguments["normalizer"] = self.normalizer
         return function(
             input,
             target,
             reduction=self.reduction,
-            weight=self._combined_weight(weight, input, torch_weight),
             mask=region,
-            normalizer=self.normalizer,
             return_stats=self.return_stats,
-            **self.options(),
+            **arguments,
         )
 
-    def _combined_weight(self, weight, input, torch_weight: bool):
-        """The constructor's weight times the call's; 0 where either is."""
-        own = self.weight if self._weight is None else self.weight_source
-        if own is None or weight is None or not isinstance(input, Tensor):
-            return own if weight is None else weight
-        if not isinstance(own, Tensor) or not isinstance(weight, Tensor):
-            return _product(own, weight, input, torch_weight)
-        for factor in (own, weight):
+    def _combined_map(self, given, input, torch_weight: bool):
+        """The constructor's weight (map) times the call's; 0 where either is."""
+        own, name = self._own_map(), self.map_name
+        if own is None or given is None or not isinstance(input, Tensor):
+            return own if given is None else given
+        if not isinstance(own, Tensor) or not isinstance(given, Tensor):
+            return _product(name, own, given, input, torch_weight)
+        for factor in (own, given):
             if torch_weight:
-                check_torch_weight("weight", factor, input)
+                check_torch_weight(name, factor, input)
             else:
-                check_weight(factor, input)
-        dtype = reference.compute_dtype(own, weight)
-        own, weight = own.to(dtype), weight.to(dtype)
+                check_weight(factor, input, name)
+        dtype = reference.compute_dtype(own, given)
+        own, given = own.to(dtype), given.to(dtype)
         if not torch_weight:
-            own, weight = broadcast_view(own, input.ndim), broadcast_view(weight, input.ndim)
-        both = (own != 0) & (weight != 0)
-        return torch.where(both, own, 0.0) * torch.where(both, weight, 0.0)
+            own, given = broadcast_view(own, input.ndim), broadcast_view(given, input.ndim)
+        both = (own != 0) & (given != 0)
+        return torch.where(both, own, 0.0) * torch.where(both, given, 0.0)
 
 
-def _product(own, weight, input: Tensor, torch_weight: bool) -> WeightSource:
+def _product(name: str, own, given, input: Tensor, torch_weight: bool) -> WeightSource:
     """The product of two weights, one of them a source."""
     factors = []
-    for factor in (own, weight):
+    for factor in (own, given):
         if not isinstance(factor, Tensor):
-            check_source_type(factor)
+            check_source_type(factor, name)
         elif torch_weight:
-            check_torch_weight("weight", factor, input)
+            check_torch_weight(name, factor, input)
             factor = torch_view(factor, input.ndim)
         factors.append(as_source(factor))
     return Product(*factors)

@@ -119,7 +119,11 @@ def _one_minus_pt_power(x: Tensor, t: Tensor, gamma: float) -> Tensor:
     log_q = _log_sigmoid(-y) + torch.log1p(r * torch.expm1(y.clamp(max=40.0)))
     soft_t = torch.where(hard, 0.5, t)
     soft_q = soft_t * _sigmoid(-x) + (1 - soft_t) * _sigmoid(x)
-    return torch.exp(gamma * torch.where(hard, log_q, torch.log(soft_q)))
+    power = torch.exp(gamma * torch.where(hard, log_q, torch.log(soft_q.abs())))
+    if gamma == 0:
+        return torch.ones_like(power)
+    sign = math.nan if gamma % 1 else -1.0 if gamma % 2 else 1.0  # targets beyond [0, 1]
+    return torch.where(hard | (soft_q >= 0), 1.0, sign) * power
 
 
 def _log_sigmoid(x: Tensor) -> Tensor:

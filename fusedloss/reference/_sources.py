@@ -16,9 +16,19 @@ from ._sums import spread
 from ._terms import region_value
 
 
-def leaf_values(source, input: Tensor, target: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """The leaves of a source in `dtype`, each broadcasting to `input` by torch's rules."""
-    return [LEAVES[type(leaf)](leaf, input, target, dtype) for leaf in source.leaves]
+def leaf_values(
+    source, input: Tensor, target: Tensor, dtype: torch.dtype, positional: bool = False
+) -> list[Tensor]:
+    """The leaves of a source in `dtype`, each broadcasting to `input` by torch's rules.
+
+    `positional`: one value per position, as `_terms.region_value` says.
+    """
+    return [
+        normalized(leaf, input, target, dtype, positional)
+        if isinstance(leaf, weights.Normalized)
+        else LEAVES[type(leaf)](leaf, input, target, dtype)
+        for leaf in source.leaves
+    ]
 
 
 def combined(source, leaves: list[Tensor]) -> Tensor:
@@ -123,8 +133,9 @@ def _resized(values: Tensor, dim: int, size: int) -> Tensor:
     return torch.where(share == 0, low_values, between)
 
 
-def normalized(source: weights.Normalized, input, target, dtype) -> Tensor:
-    return _normalised((region_value(source.region, input, target, dtype) != 0).to(dtype))
+def normalized(source: weights.Normalized, input, target, dtype, positional) -> Tensor:
+    value = region_value(source.region, input, target, dtype, positional)
+    return _normalised((value != 0).to(dtype))
 
 
 def boundary(source: weights.Boundary, input, target, dtype) -> Tensor:
@@ -167,6 +178,5 @@ LEAVES = {
     weights.Number: number,
     weights.Edges: edges,
     weights.Activation: activation,
-    weights.Normalized: normalized,
     weights.Boundary: boundary,
 }

@@ -27,19 +27,28 @@ _OPERATORS = {
 
 
 def region_value(
-    region: regions.Region, input: Tensor, target: Tensor, dtype: torch.dtype
+    region: regions.Region,
+    input: Tensor,
+    target: Tensor,
+    dtype: torch.dtype,
+    positional: bool = False,
 ) -> Tensor:
-    """The value of a region: bool, or `dtype` where a floating mask takes part."""
+    """The value of a region: bool, or `dtype` where a floating mask takes part.
+
+    `positional`: one value per position, as in class losses; a comparison of a target with several
+    channels means that it holds for all of them.
+    """
     term = TERMS.get(type(region))
     if term is not None:
-        return term(region, input, target)
+        value = term(region, input, target)
+        return value.all(1, keepdim=True) if positional and value.ndim == input.ndim else value
     if isinstance(region, regions.TensorRegion):
         mask = broadcast_view(region.tensor, input.ndim).to(input.device)
         return spread(mask.to(dtype), input.shape) if mask.is_floating_point() else mask != 0
     if isinstance(region, regions.Not):
-        return region_value(region.operand, input, target, dtype) == 0
-    left = region_value(region.left, input, target, dtype)
-    right = region_value(region.right, input, target, dtype)
+        return region_value(region.operand, input, target, dtype, positional) == 0
+    left = region_value(region.left, input, target, dtype, positional)
+    right = region_value(region.right, input, target, dtype, positional)
     if left.dtype is torch.bool and right.dtype is torch.bool:
         return left & right if isinstance(region, regions.And) else left | right
     left, right = left.to(dtype), right.to(dtype)

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
-from .._checks import check_elementwise
+from .._checks import check_elementwise, check_input, check_real, refuse_device
+from .._class_checks import check_positions
+from .._labels import has_position_shape, with_channels
 from ..regions import as_region
 from ..weights import as_source
-from ._elementwise import compute_dtype
+from ._dtypes import compute_dtype
 from ._sources import combined, leaf_values
 from ._terms import region_value
 
@@ -16,7 +18,8 @@ def region_mask(region, input: Tensor, target: Tensor) -> Tensor:
 
     It has `input`'s shape, with a channel dim (dim 1) of size 1 where every term of the region is
     the same for all channels. `region` may be a tensor; a floating mask becomes ``mask != 0``.
-    The losses never make such a tensor.
+    `target` has `input`'s shape, or holds class indices as in the class losses. The losses never
+    make such a tensor.
 
     Raises what a loss called with ``mask=region`` raises.
 
@@ -31,9 +34,9 @@ def region_mask(region, input: Tensor, target: Tensor) -> Tensor:
     if region is None:
         raise TypeError("region must be a tensor or a region, got NoneType")
     region = as_region(region)
-    check_elementwise(input, target, None, None, region, "none", None)
-    value = region_value(region, input, target, torch.float64)
-    return _dense(value != 0, input)
+    view, labels, positional = _checked(input, target, None, region)
+    value = region_value(region, view, labels, torch.float64, positional)
+    return _dense(value != 0, view, input)
 
 
 def weight_map(source, input: Tensor, target: Tensor) -> Tensor:
@@ -53,14 +56,31 @@ def weight_map(source, input: Tensor, target: Tensor) -> Tensor:
     """
     if source is None:
         raise TypeError("source must be a tensor or a weight source, got NoneType")
-    check_elementwise(input, target, source, None, None, "none", None)
+    view, labels, positional = _checked(input, target, source, None)
     source = as_source(source)
     dtype = compute_dtype(input, target, *source.factors)
-    return _dense(combined(source, leaf_values(source, input, target, dtype)), input)
+    values = combined(source, leaf_values(source, view, labels, dtype, positional))
+    return _dense(values, view, input)
 
 
-def _dense(values: Tensor, input: Tensor) -> Tensor:
-    shape = input.shape
-    if input.ndim >= 2 and values.shape[1] == 1:
+def _checked(input, target, source, region) -> tuple[Tensor, Tensor, bool]:
+    """(input, target, positional) as the terms take them; `positional` for class indices."""
+    check_input(input)
+    check_real("target", target)
+    positional = target.shape != input.shape and not target.is_floating_point()
+    if not positional or not has_position_shape(input, target):
+        check_elementwise(input, target, source, None, region, "none", None)
+        return input, target, False
+    if target.device != input.device:
+        refuse_device("target", target, input.device)
+    check_positions(input, target, source, region)
+    return *with_channels(input, target), True
+
+
+def _dense(values: Tensor, view: Tensor, input: Tensor) -> Tensor:
+    """`values` in the shape of `view`; without the batch dim that `input` may not have."""
+    shape = view.shape
+    if view.ndim >= 2 and values.shape[1] == 1:
         shape = (*shape[:1], 1, *shape[2:])
-    return values.expand(shape).contiguous()
+    values = values.expand(shape).contiguous()
+    return values if view.ndim == input.ndim else values.squeeze(0)

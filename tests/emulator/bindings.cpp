@@ -73,9 +73,8 @@ void elementwise(const Arguments& a, const std::function<uintptr_t(size_t)>& all
   ElementwiseParams params;
   const double* options = make_params(a, call, &params);
   cuda::LaunchContext context;
-  if (!params.grad_output) {
-    context.workspace =
-        reinterpret_cast<void*>(allocate(cuda::elementwise_workspace_bytes(params)));
+  if (const size_t bytes = cuda::elementwise_workspace_bytes(params); bytes > 0) {
+    context.workspace = reinterpret_cast<void*>(allocate(bytes));
   }
   switch (params.input.dtype) {
     case DType::kFloat:

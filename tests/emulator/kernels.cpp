@@ -8,7 +8,12 @@ namespace fusedloss::cuda {
 template <>
 void launch_strided<float>(const NamedLoss& named, const KernelCall& call,
                            const LaunchContext& context) {
-  launch_call(elementwise_strided<MseLoss, float>, call, MseLoss(named.options), context);
+  const MseLoss loss(named.options);
+  if (call.factors == Factors::kPrograms) {
+    launch_call(elementwise_strided<AnyLoss, float, true>, call, AnyLoss(loss), context);
+  } else {
+    launch_call(elementwise_strided<MseLoss, float, false>, call, loss, context);
+  }
 }
 
 template <bool kBackward>
@@ -19,10 +24,8 @@ void launch_selected(const ElementwiseParams& params, const LaunchContext& conte
   const MseLoss loss(nullptr);
   if (!plan.vector) {
     launch_strided<float>({"mse_loss", nullptr}, plan.call, context);
-  } else if (plan.call.masked) {
-    launch_call(elementwise_vector<MseLoss, float, kBackward, true>, plan.call, loss, context);
   } else {
-    launch_call(elementwise_vector<MseLoss, float, kBackward, false>, plan.call, loss, context);
+    launch_vector<float, kBackward>(loss, plan.call, context);
   }
 }
 

@@ -262,7 +262,7 @@ MUTANTS = [
     Mutant(
         "tickets are not cleared",
         LAUNCH,
-        "if (call.has_sums) {\n    check(cudaMemset",
+        "if (workspace.has_tickets) {\n    check(cudaMemset",
         "if (false) {\n    check(cudaMemset",
         "unwritten_global",
     ),

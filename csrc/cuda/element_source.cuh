@@ -1,0 +1,110 @@
+// One element of the index space, whatever the strides and dtypes of its tensors: where it lies,
+// and what programs read there.
+#pragma once
+
+#include "cuda/program_eval.cuh"
+#include "cuda/vector_access.cuh"
+
+namespace fusedloss::cuda {
+
+// The index of an element along each axis; registers, because every loop over it is unrolled.
+struct Coordinates {
+  int64_t at[kMaxRank];
+
+  __device__ __forceinline__ Coordinates(const Extents& extents, int64_t index) {
+#pragma unroll
+    for (int axis = kMaxRank - 1; axis > 0; --axis) {
+      at[axis] = 0;
+      if (axis >= extents.rank) continue;
+      const int64_t size = extents.size[axis];
+      // A 64-bit division costs several times a 32-bit one.
+      const bool is_small = ((index | size) >> 31) == 0;
+      const int64_t quotient =
+          is_small
+              ? static_cast<int64_t>(static_cast<uint32_t>(index) / static_cast<uint32_t>(size))
+              : index / size;
+      at[axis] = index - quotient * size;
+      index = quotient;
+    }
+    at[0] = index;
+  }
+
+  __device__ __forceinline__ int64_t offset(const Operand& operand) const {
+    int64_t result = 0;
+#pragma unroll
+    for (int axis = 0; axis < kMaxRank; ++axis) result += at[axis] * operand.stride[axis];
+    return result;
+  }
+
+  template <class O>
+  __device__ __forceinline__ O load(const Operand& operand) const {
+    return load_number<O>(operand.data, operand.dtype, offset(operand));
+  }
+};
+
+// Where the channels of an element's position lie in the input.
+struct ChannelOffsets {
+  int64_t first, stride;
+
+  __device__ __forceinline__ ChannelOffsets(const ElementwiseParams& params, int64_t index) {
+    const Extents& extents = params.extents;
+    const int64_t channel = index / extents.inner % extents.channels;
+    index -= channel * extents.inner;
+    first = params.input.offset(extents, index);
+    stride =
+        extents.channels == 1 ? 0 : params.input.offset(extents, index + extents.inner) - first;
+  }
+};
+
+template <class O>
+struct ElementSource {
+  const ElementwiseParams& params;
+  const Coordinates& coordinates;
+
+  __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
+    const Operand& operand = params.bindings.tensor[tensor];
+    return {as_mask(coordinates.load<O>(operand), operand.dtype)};
+  }
+  __device__ __forceinline__ Pack<O, 1> target() const {
+    return {coordinates.load<O>(params.target)};
+  }
+  __device__ __forceinline__ bool has(int) const { return true; }
+  __device__ __forceinline__ int64_t target_integer(int) const {
+    return load_integer(params.target.data, params.target.dtype, coordinates.offset(params.target));
+  }
+};
+
+// The same for programs of all terms.
+template <class O>
+struct IndexedSource : ElementSource<O> {
+  int64_t element;
+
+  __device__ __forceinline__ IndexedSource(const ElementwiseParams& params,
+                                           const Coordinates& coordinates, int64_t index)
+      : ElementSource<O>{params, coordinates}, element(index) {}
+
+  __device__ __forceinline__ int64_t index() const { return element; }
+  __device__ __forceinline__ Span span() const { return {0, 1}; }
+  __device__ __forceinline__ Pack<O, 1> weight(int tensor) const {
+    return {this->coordinates.template load<O>(this->params.bindings.tensor[tensor])};
+  }
+  __device__ __forceinline__ Pack<O, 1> variance(const Instruction& instruction) const {
+    const ElementwiseParams& p = this->params;
+    const ChannelOffsets channel(p, element);
+    return {static_cast<O>(variance_holds_at(p.bindings, instruction, p.input, p.extents.channels,
+                                             channel.first, channel.stride))};
+  }
+};
+
+// The values of a program at the element with this index. Not inlined: the kernels of all losses
+// share it.
+template <class O>
+__device__ __noinline__ O element_values(const KernelCall& call, const Program& program, int begin,
+                                         int end, int64_t index) {
+  const Coordinates coordinates(call.params.extents, index);
+  return program_values<O, 1>(call, program, begin, end,
+                              IndexedSource<O>(call.params, coordinates, index))
+      .at[0];
+}
+
+}  // namespace fusedloss::cuda
