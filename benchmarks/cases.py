@@ -5,6 +5,7 @@ report divides them by the time. `aims` are what the project wants of the ratios
 "stream" (fraction of the streaming bound), "eager" and "compiled" (times as fast).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -61,6 +62,22 @@ def images(
             operands.append((draw(shape[0], 1, *shape[2:]) > -0.5).to(device, mask))
         operands[0].requires_grad_()
         return tuple(operands)
+
+    return make
+
+
+def logits(shape, layout=torch.contiguous_format, ignored: float = 0.0):
+    """Logits, and class indices of which the fraction `ignored` is 255."""
+
+    def make(device: str) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(1)
+        input = 2 * torch.randn(shape, generator=generator)
+        positions = (shape[0], *shape[2:])
+        target = torch.randint(0, shape[1], positions, generator=generator)
+        target[torch.rand(positions, generator=generator) < ignored] = 255
+        if len(shape) == 4:
+            input = input.contiguous(memory_format=layout)
+        return input.to(device).requires_grad_(), target.to(device)
 
     return make
 
@@ -202,6 +219,17 @@ def focal(input, target):
     p_t = p * target + (1 - p) * (1 - target)
     alpha_t = 0.25 * target + 0.75 * (1 - target)
     return alpha_t * (ce * (1 - p_t) ** 2)
+
+
+def ignoring(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda input, target: loss(input, target, ignore_index=255)
+
+
+def softmax_focal(input, target):
+    """The usual composition; the mean over the positions that are not 255."""
+    kept = target != 255
+    log_p = tf.log_softmax(input, 1).gather(1, torch.where(kept, target, 0).unsqueeze(1)).squeeze(1)
+    return -((1 - log_p.exp()) ** 2 * log_p * kept).sum() / kept.sum()
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -391,6 +419,57 @@ REGIONS = [
     ),
 ]
 
+SEGMENTATION = (4, 19, 512, 512)
+TOKENS = (2048, 32_000)
+
+
+def classes(name, shape, fused, eager, aims, **options) -> Case:
+    """Logits and class indices read, gradient written."""
+    make = logits(shape, options.pop("layout", torch.contiguous_format), options.pop("ignored", 0))
+    floats = 4 * math.prod(shape)
+    read = floats + 8 * math.prod(shape) // shape[1]
+    return Case(name, make, fused, eager, read, floats, aims, **options)
+
+
+# Logits read once, the gradient written once: softmax and one-hot targets are never stored.
+CLASSES = [
+    classes(
+        "cross_entropy, 19 classes, 255 ignored",
+        SEGMENTATION,
+        ignoring(fl.cross_entropy),
+        ignoring(tf.cross_entropy),
+        {"stream": 0.5, "eager": 8.0, "compiled": 4.0},
+        ignored=0.1,
+        quick=True,
+    ),
+    classes(
+        "cross_entropy, channels_last, 19 classes",
+        SEGMENTATION,
+        ignoring(fl.cross_entropy),
+        ignoring(tf.cross_entropy),
+        {"stream": 0.45, "eager": 15.0},
+        layout=torch.channels_last,
+        ignored=0.1,
+        compiled=False,
+    ),
+    classes(
+        "cross_entropy, rows of 32000 classes",
+        TOKENS,
+        fl.cross_entropy,
+        tf.cross_entropy,
+        {"stream": 0.4, "eager": 6.0, "compiled": 4.0},
+    ),
+    classes(
+        "softmax_focal, 19 classes, 255 ignored",
+        SEGMENTATION,
+        ignoring(fl.softmax_focal_loss),
+        softmax_focal,
+        {"eager": 12.0},
+        ignored=0.1,
+        compiled=False,
+    ),
+]
+
 # What a call costs by itself.
 SMALL = [
     Case(
@@ -405,4 +484,4 @@ SMALL = [
     ),
 ]
 
-CASES: list[Case] = [*ELEMENTWISE, *REGIONS, *SMALL]
+CASES: list[Case] = [*ELEMENTWISE, *REGIONS, *CLASSES, *SMALL]

@@ -82,8 +82,8 @@ def check_input(input) -> None:
     """A dense tensor of a dtype that losses compute in."""
     if not isinstance(input, Tensor) or input.dtype not in FLOATING:
         refuse_tensor("input", input, "a floating tensor")
-    if input.layout is not _STRIDED:
-        refuse_tensor("input", input, "a dense tensor", f"layout {input.layout}")
+    if input.layout is not _STRIDED or input.is_nested:
+        refuse_tensor("input", input, "a dense tensor", _layout(input))
 
 
 def check_mask(mask, input) -> None:
@@ -163,7 +163,7 @@ def check_normalizer(normalizer, reduction: str, device=None) -> None:
             _refuse_normalizer(ValueError, repr(normalizer))
     elif isinstance(normalizer, bool) or not isinstance(normalizer, numbers.Real):
         _refuse_normalizer(TypeError, f"{type(normalizer).__name__} {normalizer!r}")
-    elif not 0 < normalizer <= _MAX_FLOAT:
+    elif not (normalizer > 0 and _is_finite(normalizer)):
         _refuse_normalizer(ValueError, repr(normalizer))
     if reduction not in ("mean", "sample_mean"):
         raise ValueError(
@@ -189,7 +189,7 @@ def check_number(
     ):
         raise TypeError(f"{name} must be a number, got {type(value).__name__} {_shown(value)}")
     if low < value < high or (value == low and low_inclusive) or (value == high < math.inf):
-        if -_MAX_FLOAT <= value <= _MAX_FLOAT:
+        if _is_finite(value):
             return
     bounds = "finite"
     if low != -math.inf:
@@ -197,6 +197,13 @@ def check_number(
     if high != math.inf:
         bounds += f" and <= {high:g}"
     raise ValueError(f"{name} must be {bounds}, got {value!r}")
+
+
+def _is_finite(value) -> bool:
+    """Whether a double holds it; numpy's float32 would take the bounds for infinite, and warn."""
+    if type(value) is not float and isinstance(value, numbers.Rational):
+        return -_MAX_FLOAT <= value <= _MAX_FLOAT
+    return -math.inf < value < math.inf
 
 
 def broadcast_view(tensor: Tensor, input_ndim: int) -> Tensor:

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ._labels import positions
+
 _LIBRARY = Path(__file__).with_name("_C.abi3.so")
 
 
@@ -34,6 +36,8 @@ _load()
 
 elementwise_forward = torch.ops.fusedloss.elementwise_forward.default
 elementwise_backward = torch.ops.fusedloss.elementwise_backward.default
+classwise_forward = torch.ops.fusedloss.classwise_forward.default
+classwise_backward = torch.ops.fusedloss.classwise_backward.default
 scale_gradient_ = torch.ops.fusedloss.scale_gradient_.default
 
 
@@ -44,6 +48,8 @@ def build_info() -> dict:
 
 # Devices with kernels; "meta" runs the fakes below.
 KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
+# Those of them whose kernels take the class losses.
+CLASS_DEVICES = ("cpu", "meta")
 
 
 def sums_length(input: Tensor, reduction: str) -> int:
@@ -67,6 +73,33 @@ def _(call, numbers, input, target, others, region, weight_source):
 
 @torch.library.register_fake("fusedloss::elementwise_backward")
 def _(call, numbers, input, target, others, region, weight_source, grad_output, sums):
+    return torch.empty_like(input)
+
+
+@torch.library.register_fake("fusedloss::classwise_forward")
+def _(call, numbers, ignore_index, input, target, others, region, weight_source):
+    _, reduction, _, *flags = call.split()
+    dtype = torch.float32 if "float_result" in flags else input.dtype
+    shape = positions(input.shape) if reduction == "none" else ()
+    loss = input.new_empty(shape, dtype=dtype)
+    gradient = torch.empty_like(input) if "gradient" in flags else input.new_empty((0,))
+    sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
+    return loss, gradient, sums
+
+
+@torch.library.register_fake("fusedloss::classwise_backward")
+def _(
+    call,
+    numbers,
+    ignore_index,
+    input,
+    target,
+    others,
+    region,
+    weight_source,
+    grad_output,
+    sums,
+):
     return torch.empty_like(input)
 
 

@@ -22,8 +22,8 @@ from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
 _ONE_MASK = _program.Program((_program.TENSOR, 0, 0, 0))
-_WIDE = (torch.float32, torch.float64)
-_RESCALABLE = (*_WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
+WIDE = (torch.float32, torch.float64)
+RESCALABLE = (*WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
@@ -52,7 +52,7 @@ class ElementwiseLoss(torch.autograd.Function):
         call, numbers, code = ctx.call
         if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
             return _differentiable_gradient(ctx, grad_output), None
-        if _holds_gradient(call):
+        if holds_gradient(call):
             gradient, ctx.gradient = ctx.gradient, None
             if gradient is None:  # given away before: once more, to the same bits
                 input, _, target, *others = ctx.saved_tensors
@@ -78,7 +78,7 @@ class CompiledElementwise(torch.autograd.Function):
         loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
         ctx.call = call, numbers, code
         ctx.others = len(others)
-        if _holds_gradient(call):
+        if holds_gradient(call):
             ctx.save_for_backward(gradient)
         else:
             ctx.save_for_backward(input, sums, target, *others)
@@ -88,7 +88,7 @@ class CompiledElementwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_output, _):
         call, numbers, code = ctx.call
-        if _holds_gradient(call):
+        if holds_gradient(call):
             (gradient,) = ctx.saved_tensors
             absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
             gradient = torch.where(absent, gradient, gradient * grad_output)
@@ -112,7 +112,7 @@ class Formatted(torch.autograd.Function):
     def backward(ctx, gradient):
         if _transforms.batch_backward(gradient):
             return gradient
-        return _formatted(gradient, ctx.saved_tensors[0])
+        return formatted(gradient, ctx.saved_tensors[0])
 
 
 _apply_eagerly = _transforms.apply_without_transforms(ElementwiseLoss)
@@ -130,7 +130,7 @@ def elementwise(
     if return_stats:
         call += " sums"
     if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in _RESCALABLE:
+        if reduction != "none" and input.dtype in RESCALABLE:
             call += " gradient"
         if torch.compiler.is_compiling():
             loss, sums = CompiledElementwise.apply(input, call, numbers, *code, target, *others)
@@ -147,7 +147,7 @@ def elementwise(
         return loss
     factors = *reference.factors(weight), *reference.factors(region)
     dtype = reference.compute_dtype(input, target, pos_weight, *factors)
-    return loss, _stats(sums, dtype, reduction)
+    return loss, stats_of(sums, dtype, reduction)
 
 
 def _op_arguments(
@@ -161,8 +161,8 @@ def _op_arguments(
     source = None
     if weight is not None and not isinstance(weight, Tensor):
         source, weight = weight, None
-    program = _compiled(region, source, input, target)
-    if program is None or not _has_kernel(input, target, weight, pos_weight, *program.tensors):
+    program = compiled(region, source, input, target)
+    if program is None or not has_kernel(input, target, weight, pos_weight, *program.tensors):
         return None
     numbers = program.constants + options
     others = []
@@ -180,25 +180,25 @@ def _op_arguments(
     call = f"{name} {reduction} {kind}"
     if weight is not None:
         call += " weight"
-        others.append(_viewed(weight, input.ndim, input))
+        others.append(viewed(weight, input.ndim, input))
     if pos_weight is not None:
         call += " pos_weight"
-        others.append(_on_device(pos_weight, input))
+        others.append(on_device(pos_weight, input))
     if divisor is not None:
         if divisor.requires_grad and torch.is_grad_enabled():
             return None
         call += " normalizer"
-        others.append(_on_device(divisor, input))
+        others.append(on_device(divisor, input))
     for tensor in program.tensors:
-        others.append(_viewed(tensor, input.ndim, input))
+        others.append(viewed(tensor, input.ndim, input))
     for tensor in (*program.images, *program.tables):
         others.append(tensor.detach() if tensor.requires_grad else tensor)
-    if input.dtype not in _WIDE and reference.result_dtype(input) is torch.float32:
+    if input.dtype not in WIDE and reference.result_dtype(input) is torch.float32:
         call += " float_result"
     return call, numbers, others, (program.region, program.source)
 
 
-def _compiled(region, source, input: Tensor, target: Tensor) -> _program.Program | None:
+def compiled(region, source, input: Tensor, target: Tensor) -> _program.Program | None:
     """The programs of a mask and a weight source, or None where no kernel can run them."""
     if source is None:
         if region is None:
@@ -212,29 +212,30 @@ def _by_reference(input, target, rest, return_stats: bool):
     """The reference; results and gradients in the memory format of what they belong to."""
     name, options, weight, pos_weight, region, reduction, normalizer = rest
     if not (torch.compiler.is_compiling() or _transforms.surround()):
-        input, target, pos_weight = map(_keep_format, (input, target, pos_weight))
+        input, target, pos_weight = map(keep_format, (input, target, pos_weight))
         if isinstance(weight, Tensor):
-            weight = _keep_format(weight)
+            weight = keep_format(weight)
         elif weight is not None:
-            weight = weight.rebind(tuple(map(_keep_format, weight.tensors)))
+            weight = weight.rebind(tuple(map(keep_format, weight.tensors)))
         if region is not None:
-            region = region.rebind(tuple(map(_keep_format, region.tensors)))
+            region = region.rebind(tuple(map(keep_format, region.tensors)))
     operands = input, target, weight, pos_weight, region, reduction, normalizer
     result = reference.elementwise(name, options, *operands, return_stats)
     if reduction != "none" or torch.compiler.is_compiling() or _transforms.surround():
         return result
     if not return_stats:
-        return _formatted(result, input)
-    return _formatted(result[0], input), result[1]
+        return formatted(result, input)
+    return formatted(result[0], input), result[1]
 
 
-def _keep_format(tensor: Tensor | None) -> Tensor | None:
+def keep_format(tensor: Tensor | None) -> Tensor | None:
+    """The tensor itself, whose gradient will have its memory format."""
     if tensor is None or not (tensor.requires_grad and torch.is_grad_enabled()):
         return tensor
     return Formatted.apply(tensor)
 
 
-def _formatted(values: Tensor, like: Tensor) -> Tensor:
+def formatted(values: Tensor, like: Tensor) -> Tensor:
     """`values` with the strides of ``torch.empty_like(like)``."""
     layout = torch.empty_like(like, dtype=values.dtype, device="meta").stride()
     if values.stride() == layout:
@@ -242,7 +243,8 @@ def _formatted(values: Tensor, like: Tensor) -> Tensor:
     return values.new_empty_strided(values.shape, layout).copy_(values)
 
 
-def _holds_gradient(call: str) -> bool:
+def holds_gradient(call: str) -> bool:
+    """Whether the forward pass of an op's line of words writes the gradient too."""
     return call.endswith(" gradient")
 
 
@@ -256,22 +258,22 @@ def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
         wide = input.float() if " float_result" in ctx.call[0] else input
         loss = reference.elementwise(name, options, wide, target, *operands)
     gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
-    return gradient if _transforms.batch_backward(grad_output) else _formatted(gradient, input)
+    return gradient if _transforms.batch_backward(grad_output) else formatted(gradient, input)
 
 
-def _viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
+def viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
     """A mask or weight with `input`'s dims and device; free where it has them already."""
     if tensor.ndim == ndim > 0:
         return tensor
-    return broadcast_view(_on_device(tensor, input), ndim)
+    return broadcast_view(on_device(tensor, input), ndim)
 
 
-def _on_device(tensor: Tensor, input: Tensor) -> Tensor:
+def on_device(tensor: Tensor, input: Tensor) -> Tensor:
     """A tensor without dims may stand on the CPU beside an input that does not."""
     return tensor if tensor.device == input.device else tensor.to(input.device)
 
 
-def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
+def has_kernel(input: Tensor, *others: Tensor | None) -> bool:
     """Whether the kernels can serve this call: no transform around it, no gradient but input's."""
     if _transforms.surround() or input.device.type not in _ops.KERNEL_DEVICES:
         return False
@@ -282,7 +284,8 @@ def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
     return input.ndim <= _MAX_DIMS
 
 
-def _stats(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+def stats_of(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+    """An op's `sums` as statistics of the dtype of the arithmetic."""
     samples = sums.shape[0] // 3
     shape = (samples,) if reduction == "sample_mean" else ()
     total = sums[:samples].to(dtype).reshape(shape)

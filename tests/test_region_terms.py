@@ -78,6 +78,8 @@ TABLE = [
     (SEQUENCE, terms.lengths(torch.tensor([0, 4, 99]))),
     (MATRIX, terms.lengths(torch.tensor([-3, 8, 5], dtype=torch.int16))),
     (MATRIX, terms.lengths(torch.tensor([0, 8, 5], dtype=torch.uint8))),
+    ((2, 1, 2500), terms.lengths(torch.tensor([-(2**63), 2**63 - 1]))),
+    ((2, 2500), terms.lengths(torch.tensor([-(2**63), 2100]))),
 ]
 IDS = [f"{term.expression!r}-{len(shape)}d" for shape, term in TABLE]
 
@@ -182,6 +184,32 @@ def test_random_expressions_against_numpy(seed):
     with np.errstate(all="ignore"):
         wanted = np.where(value == 0, 0.0, np.abs(array(input) - array(target)) * value)
     np.testing.assert_allclose(got.double().numpy(), wanted, rtol=1e-6)
+
+
+NOWHERE, BRIGHT = fl.box(0, 0, 0, 0), fl.image(PHOTO).mean() > 99
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        fl.box(-1, -1, 99, 99) & (fl.target > 0.25) & (fl.target < 0.75),
+        ~fl.boxes(torch.empty(0, 4)) & (fl.target > 0.25) & (fl.target < 0.75),
+        (NOWHERE | (fl.target > 0.25)) & (fl.target < 0.75),
+        (NOWHERE | BRIGHT) & (fl.input.var() > 0.05),
+        NOWHERE & (fl.target > 0.25) | BRIGHT,
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("weight", [None, 1 + 2 * fl.edges(PHOTO)], ids=repr)
+def test_a_shape_that_covers_all_or_nothing(region, weight):
+    """Its value is one number; the other operand's stands where the next leaf must not write."""
+    input, target = rand(*PLANE), rand(*PLANE)
+    options = {"mask": region, "weight": weight, "return_stats": True}
+    with kernels_only():
+        got, stats = fl.mse_loss(input, target, **options)
+    wanted, expected = reference.mse_loss(input, target, **options)
+    close(got, wanted)
+    assert torch.equal(stats.selected, expected.selected)
 
 
 # ---- what is masked out, gradients, dtypes -----------------------------------------------------

@@ -101,6 +101,34 @@ def test_activation_is_torchs_resize(old, new):
     close(got, (g - low) / (high - low + 1e-7), rtol=1e-10, atol=1e-8)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (9, 4), (40, 7)], ids=str)
+@pytest.mark.parametrize("dtype", cases.FLOATS, ids=str)
+def test_constant_features_weigh_nothing(dtype, size):
+    """Nor does what interpolation rounds, however small the range is that it is divided by."""
+    features = torch.full((2, 3, *size), 0.7, dtype=dtype)
+    input = rand(2, 2, 33, 5)
+    ones = torch.ones_like(input)
+    assert not fl.weight_map(fl.activation(features), input, input).any()
+    loss = fl.l1_loss(ones, 0 * ones, weight=fl.activation(features), reduction="none")
+    assert not loss.any()
+
+
+@pytest.mark.parametrize("shape", [(1, 70, 4, 5), (2, 3, 6, 7)], ids=str)
+def test_a_source_per_channel_beside_one_per_position(shape):
+    """The range of a region that reads the target is not cut short where the other factor is 0."""
+    input, target = rand(*shape), rand(*shape)
+    photo = rand(shape[0], 2, *shape[2:])
+    for source in (
+        fl.normalized(target > 0.5) * fl.edges(photo),
+        fl.normalized(fl.target > 0.5) * fl.edges(photo),
+        fl.normalized(fl.target > 0.5) * (fl.edges(photo) * fl.activation(photo)),
+        fl.normalized(fl.box(1, 1, 3, 3) & (fl.target > 0.5)) * fl.edges(photo),
+    ):
+        wanted = reference.l1_loss(input, target, weight=source, reduction="none")
+        got = fl.l1_loss(input, target, weight=source, reduction="none")
+        close(got, wanted, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("shape", "term"), TABLE[::3], ids=IDS[::3])
 def test_a_loss_with_a_source_is_one_with_its_map(shape, term):
     input, target = operands(shape)

@@ -45,14 +45,4 @@ inline bool computes_in_double(const ElementwiseParams& params) {
   return result;
 }
 
-// total[samples], normalizer[samples], scale[samples], selected[1]
-struct SumsLayout {
-  int64_t samples;
-  FL_HOST_DEVICE int64_t total(int64_t sample) const { return sample; }
-  FL_HOST_DEVICE int64_t normalizer(int64_t sample) const { return samples + sample; }
-  FL_HOST_DEVICE int64_t scale(int64_t sample) const { return 2 * samples + sample; }
-  FL_HOST_DEVICE int64_t selected() const { return 3 * samples; }
-  FL_HOST_DEVICE int64_t length() const { return 3 * samples + 1; }
-};
-
 }  // namespace fusedloss

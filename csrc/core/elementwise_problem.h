@@ -16,55 +16,27 @@
 // a given number.
 #pragma once
 
-#include <sstream>
 #include <string>
 #include <vector>
 
+#include "core/call_words.h"
 #include "core/elementwise_params.h"
 #include "core/program_problem.h"
 
 namespace fusedloss {
 
-struct ElementwiseCall {
-  std::string loss;
-  Reduction reduction = Reduction::kMean;
-  Normalizer normalizer = Normalizer::kWeights;
+struct ElementwiseCall : CallWords {
   bool wants_gradient = false, wants_sums = false, float_result = false;
   bool has_weight = false, has_pos_weight = false, has_normalizer = false;
 };
 
-template <class Enum, size_t kCount>
-Enum parse_word(const std::string& word, const char* const (&words)[kCount], const char* what) {
-  for (size_t i = 0; i < kCount; ++i) {
-    if (word == words[i]) return static_cast<Enum>(i);
-  }
-  throw std::invalid_argument("fusedloss: unknown " + std::string(what) + " '" + word + "'");
-}
-
 inline ElementwiseCall parse_call(const std::string& line) {
-  static constexpr const char* kReductions[] = {"none", "sum", "mean", "sample_mean"};
-  static constexpr const char* kNormalizers[] = {"weights", "selected", "positions", "all",
-                                                 "given"};
   static constexpr const char* kFlags[] = {"gradient", "sums",       "float_result",
                                            "weight",   "pos_weight", "normalizer"};
   ElementwiseCall call;
-  size_t begin = 0;
-  for (int position = 0; begin < line.size(); ++position) {
-    const size_t end = std::min(line.find(' ', begin), line.size());
-    const std::string word = line.substr(begin, end - begin);
-    begin = end + 1;
-    if (position == 0) {
-      call.loss = word;
-    } else if (position == 1) {
-      call.reduction = parse_word<Reduction>(word, kReductions, "reduction");
-    } else if (position == 2) {
-      call.normalizer = parse_word<Normalizer>(word, kNormalizers, "normalizer");
-    } else {
-      bool* const flags[] = {&call.wants_gradient, &call.wants_sums,     &call.float_result,
-                             &call.has_weight,     &call.has_pos_weight, &call.has_normalizer};
-      *flags[parse_word<int>(word, kFlags, "flag")] = true;
-    }
-  }
+  bool* const flags[] = {&call.wants_gradient, &call.wants_sums,     &call.float_result,
+                         &call.has_weight,     &call.has_pos_weight, &call.has_normalizer};
+  static_cast<CallWords&>(call) = parse_words(line, kFlags, flags);
   return call;
 }
 
@@ -77,30 +49,10 @@ struct ElementwiseTensors {
   TensorView others[kMaxOthers];  // weight, pos_weight, normalizer, the programs'
 };
 
-// The code of fusedloss/_program.py.
-struct ElementwisePrograms {
-  const std::vector<int64_t>& region;
-  const std::vector<int64_t>& weight_source;
-};
-
-// Gives the programs what they read; `first` is the first of their tensors.
-inline void bind(const ElementwiseTensors& tensors, const TensorView* first,
-                 ProblemBuilder* builder, ElementwiseParams* params) {
-  Bindings& bindings = params->bindings;
-  const TensorView* end = tensors.others + tensors.count;
-  bindings.tensors = static_cast<int>(end - first) - bindings.images - bindings.tables;
-  if (bindings.tensors < 0 || bindings.tensors > Bindings::kMaxTensors) {
-    throw std::invalid_argument("fusedloss: a program has another number of tensors than given");
-  }
-  for (int i = 0; i < bindings.tensors; ++i) builder->add(&bindings.tensor[i], *first++);
-  for (int i = 0; i < bindings.images; ++i) bindings.image[i] = view_of_image(*first++);
-  for (int i = 0; i < bindings.tables; ++i) bindings.table[i] = view_of_table(*first++);
-}
-
 // Fills `params` but for `sums`; returns the loss's options.
 inline const double* lay_out(const ElementwiseCall& call, const ElementwiseTensors& tensors,
-                             const ElementwisePrograms& programs,
-                             const std::vector<double>& numbers, ElementwiseParams* params) {
+                             const ProgramCodes& programs, const std::vector<double>& numbers,
+                             ElementwiseParams* params) {
   params->reduction = call.reduction;
   params->normalizer = call.normalizer;
   params->wants_sums = call.wants_sums;
@@ -123,7 +75,7 @@ inline const double* lay_out(const ElementwiseCall& call, const ElementwiseTenso
   if (call.has_weight) builder.add(&params->weight, *other++);
   if (call.has_pos_weight) builder.add(&params->pos_weight, *other++);
   if (call.has_normalizer) builder.add(&params->given_normalizer, *other++);
-  bind(tensors, other, &builder, params);
+  bind(other, tensors.others + tensors.count, &builder, &params->bindings);
 
   const int spatial = std::max(0, tensors.input.rank - 2);
   ProblemBuilder::Needs needs = needs_of(region, spatial) | needs_of(weight_source, spatial);

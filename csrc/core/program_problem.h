@@ -14,6 +14,12 @@
 
 namespace fusedloss {
 
+// The code of a call's two programs, of fusedloss/_program.py.
+struct ProgramCodes {
+  const std::vector<int64_t>& region;
+  const std::vector<int64_t>& weight_source;
+};
+
 class ProgramParser {
  public:
   ProgramParser(const TensorView& input, const std::vector<double>& numbers, Bindings* bindings)
@@ -198,6 +204,18 @@ inline TableView view_of_table(const TensorView& tensor) {
   table.stride = tensor.stride[tensor.rank - 1];
   if (tensor.rank == 3) table.sample_stride = tensor.stride[0];
   return table;
+}
+
+// Gives the programs the tensors that they read.
+inline void bind(const TensorView* first, const TensorView* end, ProblemBuilder* builder,
+                 Bindings* bindings) {
+  bindings->tensors = static_cast<int>(end - first) - bindings->images - bindings->tables;
+  if (bindings->tensors < 0 || bindings->tensors > Bindings::kMaxTensors) {
+    throw std::invalid_argument("fusedloss: a program has another number of tensors than given");
+  }
+  for (int i = 0; i < bindings->tensors; ++i) builder->add(&bindings->tensor[i], *first++);
+  for (int i = 0; i < bindings->images; ++i) bindings->image[i] = view_of_image(*first++);
+  for (int i = 0; i < bindings->tables; ++i) bindings->table[i] = view_of_table(*first++);
 }
 
 inline Places places_of(const TensorView& input, const Extents& extents) {

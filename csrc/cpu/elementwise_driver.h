@@ -6,6 +6,7 @@
 
 #include "cpu/elementwise.h"
 #include "cpu/elementwise_loops.h"
+#include "cpu/finish_sums.h"
 #include "cpu/stream.h"
 #include "cpu/streaming_store.h"
 #include "cpu/tiling.h"
@@ -43,7 +44,6 @@ class ElementwiseDriver {
 
   NotAProbability forward() {
     std::vector<Sums> blocks(tiling_.blocks());
-    std::vector<Sums> samples(params_.extents.samples);
     const bool none = params_.reduction == Reduction::kNone;
     const bool summed_first = grad_input_ && depends_on_mask();
     if (summed_first) {
@@ -53,18 +53,14 @@ class ElementwiseDriver {
         });
       });
     }
-    if (grad_input_) {
-      combine(blocks, samples);
-      set_sums(samples);
-    }
+    if (grad_input_) set_sums(combine(blocks));
     run([&](int64_t block, Scratch& scratch) {
       tiling_.for_each_tile(block, [&](const TileRange& tile) {
         Sums* sums = summed_first || !wants_sums() ? nullptr : &blocks[block];
         blocks[block].total += run_tile(tile, scratch, sums);
       });
     });
-    combine(blocks, samples);
-    const double loss = set_sums(samples);
+    const double loss = set_sums(combine(blocks));
     if (!none) store(value_, 0, 1, &loss);
     return bad_input_;
   }
@@ -218,47 +214,20 @@ class ElementwiseDriver {
             params_.reduction == Reduction::kSampleMean);
   }
 
-  void combine(const std::vector<Sums>& blocks, std::vector<Sums>& samples) const {
+  std::vector<Sums> combine(const std::vector<Sums>& blocks) const {
+    std::vector<Sums> samples = combine_blocks(blocks, params_.extents.samples);
+    if (!weighting_.knows_sums()) return samples;
     for (int64_t sample = 0; sample < params_.extents.samples; ++sample) {
-      samples[sample] = Sums();
-      for (int64_t block = 0; block < tiling_.blocks_per_sample(); ++block) {
-        samples[sample].combine(blocks[sample * tiling_.blocks_per_sample() + block]);
-      }
-      if (weighting_.knows_sums()) {
-        const double total = samples[sample].total;
-        samples[sample] = weighting_.known_sums(sample);
-        samples[sample].total = total;
-      }
-    }
-  }
-
-  // Fills params.sums and returns the loss, of a reduction to a scalar.
-  double set_sums(const std::vector<Sums>& samples) const {
-    const SumsLayout layout{params_.extents.samples};
-    int64_t selected = 0, sample_count = 0;
-    for (const Sums& sums : samples) {
-      selected += sums.selected;
-      sample_count += sums.selected != 0 ? 1 : 0;
-    }
-    if (params_.reduction != Reduction::kSampleMean) sample_count = 1;
-    const double all = static_cast<double>(params_.extents.elements_per_sample());
-    double loss = 0;
-    for (int64_t sample = 0; sample < layout.samples; ++sample) {
-      const double divisor = denominator(samples[sample], params_.normalizer, all, given());
       const double total = samples[sample].total;
-      params_.sums[layout.total(sample)] = total;
-      params_.sums[layout.normalizer(sample)] = divisor;
-      params_.sums[layout.scale(sample)] = gradient_scale(params_.reduction, divisor, sample_count);
-      loss += loss_share(params_.reduction, total, divisor, sample_count);
+      samples[sample] = weighting_.known_sums(sample);
+      samples[sample].total = total;
     }
-    params_.sums[layout.selected()] = static_cast<double>(selected);
-    return loss;
+    return samples;
   }
 
-  double given() const {
-    if (!params_.given_normalizer) return params_.given_number;
-    double value;
-    return *load(Stream(params_.given_normalizer, Extents()), 0, 1, &value);
+  double set_sums(const std::vector<Sums>& samples) const {
+    return finish_sums(params_, samples,
+                       static_cast<double>(params_.extents.elements_per_sample()));
   }
 
   static Extents loss_extents(const ElementwiseParams& params) {

@@ -149,7 +149,7 @@ inline Interval length_interval(const TableView& table, int64_t sample, int64_t 
     using S = decltype(element);
     if constexpr (std::is_integral_v<S>) length = sequence_length<S>(table, sample);
   });
-  return {0, std::clamp<int64_t>(length - first, 0, count)};
+  return {0, std::clamp(length, first, first + count) - first};  // length is of any size
 }
 
 template <class T>

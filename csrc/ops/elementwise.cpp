@@ -5,14 +5,13 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <functional>
 #include <sstream>
 #include <string>
 #include <tuple>
 
 #include "core/elementwise_problem.h"
 #include "cpu/elementwise.h"
-#include "cpu/huge_pages.h"
+#include "ops/driver_call.h"
 #include "ops/elementwise_cuda.h"
 #include "ops/tensor_view.h"
 
@@ -39,20 +38,6 @@ const double* make_params(const ElementwiseCall& call, const Arguments& argument
   for (const Tensor& other : arguments.others) tensors.others[tensors.count++] = view(other);
   return lay_out(call, tensors, {arguments.region, arguments.weight_source}, arguments.numbers,
                  params);
-}
-
-Tensor allocate_gradient(const Tensor& input) {
-  Tensor gradient = allocate_like(input, input.scalar_type());
-  if (!input.is_cuda()) {
-    cpu::prefer_huge_pages(gradient.mutable_data_ptr(),
-                           gradient.numel() * item_size(to_dtype(gradient.scalar_type())));
-  }
-  return gradient;
-}
-
-void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {
-  if (count <= grain) return count > 0 ? body(0, count) : void();
-  torch::stable::parallel_for(0, count, grain, body);
 }
 
 // "(0, 2, 5)" of the element of `input` that lies at `offset`.

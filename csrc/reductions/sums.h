@@ -31,6 +31,17 @@ struct Sums {
   }
 };
 
+// The result that ops call `sums`, float64:
+// total[samples], normalizer[samples], scale[samples], selected[1]
+struct SumsLayout {
+  int64_t samples;
+  FL_HOST_DEVICE int64_t total(int64_t sample) const { return sample; }
+  FL_HOST_DEVICE int64_t normalizer(int64_t sample) const { return samples + sample; }
+  FL_HOST_DEVICE int64_t scale(int64_t sample) const { return 2 * samples + sample; }
+  FL_HOST_DEVICE int64_t selected() const { return 3 * samples; }
+  FL_HOST_DEVICE int64_t length() const { return 3 * samples + 1; }
+};
+
 // The rule of contract section 6; `all` is the number of elements, `given` the caller's number.
 FL_HOST_DEVICE double denominator(const Sums& sums, Normalizer normalizer, double all,
                                   double given) {

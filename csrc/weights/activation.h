@@ -27,10 +27,11 @@ struct Stretch {
   }
 };
 
-// A neighbour of weight 0 has no part in it, whatever it holds.
+// A neighbour of weight 0 has no part in it, whatever it holds. Between equal ones it is exactly
+// they: rounding would pass for activity where constant features are normalised.
 template <class T>
 FL_HOST_DEVICE T between(T low, T high, T share) {
-  return share == T(0) ? low : low * (T(1) - share) + high * share;
+  return share == T(0) || low == high ? low : low * (T(1) - share) + high * share;
 }
 
 template <class T, class S>

@@ -119,7 +119,8 @@ def activation(source: weights.Activation, input, target, dtype) -> Tensor:
 
 def _resized(values: Tensor, dim: int, size: int) -> Tensor:
     """Linear interpolation along `dim` with half-pixel centres; a neighbour of weight 0 has no
-    part in it, so that a size that stays the same changes nothing."""
+    part in it, so that a size that stays the same changes nothing. Between equal values it is
+    exactly they: rounding would pass for activity where constant features are normalised."""
     old = values.shape[dim]
     if old == size:
         return values
@@ -130,7 +131,7 @@ def _resized(values: Tensor, dim: int, size: int) -> Tensor:
     share = (places - low).to(values.dtype).reshape(-1, *[1] * (values.ndim - 1 - dim))
     low_values, high_values = values.index_select(dim, low), values.index_select(dim, high)
     between = low_values * (1 - share) + high_values * share
-    return torch.where(share == 0, low_values, between)
+    return torch.where((share == 0) | (low_values == high_values), low_values, between)
 
 
 def normalized(source: weights.Normalized, input, target, dtype, positional) -> Tensor:
