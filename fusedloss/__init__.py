@@ -11,7 +11,7 @@ tensor([[-0.5000,  0.0000],
 
 ``fusedloss.functional`` holds the functions, ``fusedloss.reference`` the same in plain PyTorch. A
 region says which elements take part (``fl.target > 0``: `quantities.py`; ``fl.boxes(found)``:
-`shapes.py`), a weight source how much each counts (``1 + fl.edges(photo)``: `weights.py`);
+`shapes.py`), a weight source how much each counts (``1 + fl.edges(photo)``: `sources.py`);
 ``fl.region_mask`` and ``fl.weight_map`` show either.
 """
 
@@ -65,8 +65,9 @@ from .quantities import target as target
 from .reference import region_mask, weight_map
 from .regions import Region
 from .shapes import box, boxes, center, disk, disks, keypoints, lengths
+from .sources import activation, boundary, edges, normalized
 from .stats import Stats
-from .weights import WeightSource, activation, boundary, edges, normalized
+from .weights import WeightSource
 
 _dynamo.install()
 

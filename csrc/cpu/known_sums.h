@@ -1,17 +1,31 @@
-// The sum of the weights where it follows from the sums of the maps that are normalised.
+// Sums of masks and weights that need no pass over the data.
+//
+// A region that is one box takes part in as many positions as the box holds.
 //
 // A weight source that is a + sum of b_k (g_k - low_k) / (high_k - low_k + 1e-7) and not masked
 // adds up to a n + sum of b_k (sum of g_k - low_k) / (...): the phase that looks for the ranges
 // adds up g as well, and no other pass over the images is needed before the gradient.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 #include <optional>
 
 #include "regions/program.h"
 #include "weights/normalized.h"
 
 namespace fusedloss::cpu {
+
+// How many positions of a sample a region selects, if it is a single box.
+inline std::optional<int64_t> positions_in_box(const Program& region, const Bindings& bindings) {
+  if (region.length != 1 || region.instruction[0].opcode != Opcode::kBox) return std::nullopt;
+  const int spatial = bindings.places.spatial;
+  int64_t result = 1;
+  for (int dim = 0; dim < spatial; ++dim) {
+    const int64_t low = bindings.integer(region.instruction[0], dim);
+    result *= std::max<int64_t>(0, bindings.integer(region.instruction[0], spatial + dim) - low);
+  }
+  return result;
+}
 
 // A map over a sample, in pieces. The sum is that of g - `origin`, so that nothing is lost where
 // the map varies little; NaN or infinite where a g is.

@@ -64,6 +64,9 @@ class Weighting {
         shared_(in.extents.channels == 1 ||
                 (in.region.is_positional && in.weight_source.is_positional &&
                  !in.weight.varies_over_channels)) {
+    if (const auto inside = positions_in_box(in.region, in.bindings)) {
+      positions_in_box_ = *inside * in.bindings.places.samples;
+    }
     if (in.bindings.ranges == 0) return;
     source_sums_ = RangePhase<T>(source_, in.bindings, in.extents, parallel_for).run();
   }
@@ -73,7 +76,8 @@ class Weighting {
   // Whether `known_sums` needs no pass over the data.
   bool knows_sums() const {
     if (!is_weighted()) return true;
-    return !has_region_ && (normalizer_ != Normalizer::kWeights || !source_sums_.empty());
+    if (has_region_) return positions_in_box_ >= 0 && !weight_ && !has_source_;
+    return (normalizer_ != Normalizer::kWeights || !source_sums_.empty());
   }
   // Whether tiles that are masked out stay unread, so that nothing may be fetched ahead.
   bool leaves_unread() const { return has_region_ && region_.is_closed_form(); }
@@ -119,12 +123,14 @@ class Weighting {
     }
   }
 
-  // The sums of a sample where nothing is masked, as far as the normalizer asks for them.
+  // What is known of a sample's sums, as far as the normalizer asks for them.
   Sums known_sums(int64_t sample) const {
     Sums sums;
-    sums.selected = extents_.elements_per_sample();
+    const int64_t positions =
+        has_region_ ? positions_in_box_ / extents_.samples : extents_.positions_per_sample();
+    sums.selected = positions * extents_.channels;
     sums.mask = sums.weights = static_cast<double>(sums.selected);
-    sums.positions = static_cast<double>(extents_.positions_per_sample());
+    sums.positions = static_cast<double>(positions);
     if (source_sums_.empty()) return sums;
     const int64_t own = static_cast<int64_t>(source_sums_.size()) / extents_.samples;
     sums.weights = 0;
@@ -219,6 +225,7 @@ class Weighting {
   const Tiling tiling_;
   const Stream weight_;
   std::vector<double> source_sums_;  // of the weight source, per index of dim 0; empty: unknown
+  int64_t positions_in_box_ = -1;    // in all, of a region that is a box
   const Normalizer normalizer_;
   const bool has_region_, has_source_, is_binary_, counts_positions_;
   const bool shared_;  // all channels of a position have the same mask and weight

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import weights
+from .. import sources, weights
 from .._checks import broadcast_view
 from ._sums import spread
 from ._terms import region_value
@@ -25,7 +25,7 @@ def leaf_values(
     """
     return [
         normalized(leaf, input, target, dtype, positional)
-        if isinstance(leaf, weights.Normalized)
+        if isinstance(leaf, sources.Normalized)
         else LEAVES[type(leaf)](leaf, input, target, dtype)
         for leaf in source.leaves
     ]
@@ -66,7 +66,7 @@ def number(source: weights.Number, input, target, dtype) -> Tensor:
     return input.new_full((), source.value, dtype=dtype)
 
 
-def edges(source: weights.Edges, input, target, dtype) -> Tensor:
+def edges(source: sources.Edges, input, target, dtype) -> Tensor:
     image = source.tensor.detach().to(dtype)
     if image.numel() == 0:
         return image.sum(1, keepdim=True)
@@ -110,7 +110,7 @@ def _moved(values: Tensor, dim: int, step: int) -> Tensor:
     return values.index_select(dim, index)
 
 
-def activation(source: weights.Activation, input, target, dtype) -> Tensor:
+def activation(source: sources.Activation, input, target, dtype) -> Tensor:
     g = source.tensor.detach().to(dtype).abs().sum(1, keepdim=True)
     for dim in range(2, input.ndim):
         g = _resized(g, dim, input.shape[dim])
@@ -134,12 +134,12 @@ def _resized(values: Tensor, dim: int, size: int) -> Tensor:
     return torch.where((share == 0) | (low_values == high_values), low_values, between)
 
 
-def normalized(source: weights.Normalized, input, target, dtype, positional) -> Tensor:
+def normalized(source: sources.Normalized, input, target, dtype, positional) -> Tensor:
     value = region_value(source.region, input, target, dtype, positional)
     return _normalised((value != 0).to(dtype))
 
 
-def boundary(source: weights.Boundary, input, target, dtype) -> Tensor:
+def boundary(source: sources.Boundary, input, target, dtype) -> Tensor:
     """A label in the window differs where the window's smallest and largest labels do (any NaN
     makes them NaN, which differs as well)."""
     labels = (source.tensor if source.own else target).detach()
@@ -177,7 +177,7 @@ def _normalised(g: Tensor) -> Tensor:
 LEAVES = {
     weights.TensorWeight: tensor_weight,
     weights.Number: number,
-    weights.Edges: edges,
-    weights.Activation: activation,
-    weights.Boundary: boundary,
+    sources.Edges: edges,
+    sources.Activation: activation,
+    sources.Boundary: boundary,
 }
