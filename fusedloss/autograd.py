@@ -1,6 +1,6 @@
 """The `torch.autograd.Function`s around the kernels: which kernel runs when, and what is saved.
 
-    functional.py -> elementwise() -> reference            transforms, gradients of a weight, ...
+    functional/   -> elementwise() -> reference            transforms, gradients of a weight, ...
                                    -> forward op           no gradient wanted
                                    -> ElementwiseLoss      eager
                                    -> CompiledElementwise  inside torch.compile and torch.export

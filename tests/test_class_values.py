@@ -1,5 +1,5 @@
-"""Value, gradient and statistics of every class loss against the reference in float64, on every
-backend: masks, maps, class weights, dtypes, layouts, shapes, normalizers."""
+"""Value, gradient and statistics of every class loss against the reference in float64, on the
+CPU and a GPU: masks, maps, class weights, dtypes, layouts, shapes, normalizers."""
 
 import itertools
 
