@@ -16,10 +16,10 @@ namespace fusedloss::cuda {
 
 template <class O>
 struct PositionFactors {
-  O mask = O(0);          // 0 where ignored
-  O w = O(0);             // mask x map; 0 also where class weights leave nothing
-  O class_weight = O(0);  // of the label, or 1; 0 where w is 0 for another reason
-  int64_t label = 0;      // in [0, C)
+  O mask;          // 0 where ignored
+  O w;             // mask x map; 0 also where class weights leave nothing
+  O class_weight;  // of the label, or 1; 0 where w is 0 for another reason
+  int64_t label;   // in [0, C)
 };
 
 // The weight of class c.
@@ -35,7 +35,7 @@ __device__ __noinline__ PositionFactors<O> position_factors(const Call& call, in
                                                             bool needs_own) {
   const auto& p = call.params;
   const Coordinates coordinates(p.extents, index);
-  PositionFactors<O> at;
+  PositionFactors<O> at{};
   int64_t label = 0;
   if (p.has_labels) {
     const Operand& labels = p.target.positions;
