@@ -8,6 +8,10 @@
 
 namespace fusedloss::cuda {
 
+// Blocks on a multiprocessor: as many as leave a plain kernel all the registers that it asks for.
+template <class T>
+constexpr int kPlainBlocks = sizeof(T) == 8 ? 2 : 3;
+
 // Called by all threads of the block.
 template <class O>
 __device__ __forceinline__ ClassPreparation<O> prepare_classes(const ClassCall& call) {
@@ -26,23 +30,26 @@ __device__ __forceinline__ ClassPreparation<O> prepare_classes(const ClassCall& 
   return {static_cast<O>(sums[0]), sums[1] == 0};
 }
 
-template <class O_>
+// kPlain: see position_factors.cuh; the kernels that are used most have nothing else in them.
+template <class O_, bool kPlain>
 class ClassBlock {
  public:
   using O = O_;
   static constexpr bool kHasPhases = true;
   static constexpr bool kHasSums = true;
-  static constexpr bool kHasRanges = true;
+  static constexpr bool kHasRanges = !kPlain;
   static constexpr int kSums = kPositions;
-  using Tally = cuda::Tally<O, kSums>;
+  using Tally = ShortTally<O, kSums>;  // at most Cut::kMostSteps positions
 
  protected:
   __device__ __forceinline__ ClassBlock(const ClassCall& call, const AnyClassLoss<O>& loss)
       : call_(call), p_(call.params), loss_(loss), prepared_(prepare_classes<O>(call)) {}
 
   __device__ __forceinline__ PositionFactors<O> weigh(int64_t index, Tally& tally) const {
-    PositionFactors<O> at = position_factors<O>(call_, index, prepared_.needs_own);
-    if (call_.weighs_targets && at.w != O(0)) at.class_weight = target_weight<O>(call_, index);
+    PositionFactors<O> at = position_factors<O, kPlain>(call_, index, prepared_.needs_own);
+    if constexpr (!kPlain) {
+      if (call_.weighs_targets && at.w != O(0)) at.class_weight = target_weight<O>(call_, index);
+    }
     tally.sum[kMask] += at.mask;
     tally.sum[kSelected] += static_cast<O>(at.mask != O(0));
     if (at.w != O(0)) tally.sum[kWeights] += at.w * at.class_weight;
@@ -58,7 +65,7 @@ class ClassBlock {
   __device__ __forceinline__ O gradient_weight(O w, O scale, int64_t index) const {
     if (call_.pass == Pass::kForward || w == O(0)) return O(0);
     if (call_.pass == Pass::kBackward && p_.reduction == Reduction::kNone) {
-      return w * Coordinates(p_.extents, index).template load<O>(p_.grad_output);
+      return w * ElementIndex{p_.extents, index}.template load<O>(p_.grad_output);
     }
     return scale == O(0) ? O(0) : w * scale;
   }
@@ -67,8 +74,8 @@ class ClassBlock {
     if (call_.pass == Pass::kBackward) return;
     tally.sum[kTotal] += value;
     if (p_.reduction != Reduction::kNone) return;
-    const Coordinates coordinates(p_.extents, index);
-    store_number(p_.loss.data, p_.loss.dtype, coordinates.offset(p_.loss), value);
+    const ElementIndex element{p_.extents, index};
+    store_number(p_.loss.data, p_.loss.dtype, element.offset(p_.loss), value);
   }
 
   const ClassCall& call_;

@@ -13,10 +13,8 @@ struct ClassCall : CallFrame {
   ClassSums sums = ClassSums::kNone;  // of the loss
   bool weighs_targets = false;        // probabilities: sum_c w_c t_c is what a position weighs
 
-  // class_tile: logits stay in shared memory from their first use to the gradient's.
-  bool kept = false;    // a column for each thread, filled from memory
-  bool staged = false;  // rows of `pitch` elements, filled and emptied by the whole block
-  int64_t pitch = 0;
+  bool kept = false;  // class_columns: logits stay in shared memory
+  int pitch = 0;      // class_staged: elements between rows of the tile
 
   // class_rows: a row of classes is worked on by a whole block, or by a warp.
   bool by_block = false;

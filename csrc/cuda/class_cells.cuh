@@ -2,7 +2,8 @@
 // asked).
 //
 //     StridedCells   any strides and dtypes: one access per class and use
-//     TileCells      of one type; a thread's logits stay in shared memory where they fit there
+//     ColumnCells    of one type; a thread's logits stay in shared memory where they fit there
+//     StagedCells    of one type, in shared memory, moved there by the whole block
 #pragma once
 
 #include "cuda/block_reduce.cuh"
@@ -17,8 +18,8 @@ struct TargetCells {
   const ClassOperand& target;
   const int64_t offset;
 
-  __device__ __forceinline__ TargetCells(const ClassCall& call, const Coordinates& coordinates)
-      : target(call.params.target), offset(coordinates.offset(target.positions)) {}
+  __device__ __forceinline__ TargetCells(const ClassCall& call, const ElementIndex& element)
+      : target(call.params.target), offset(element.offset(target.positions)) {}
 
   template <class O>
   __device__ __forceinline__ O load(int64_t c) const {
@@ -30,7 +31,7 @@ struct TargetCells {
 // sum of w_c t_c.
 template <class O>
 __device__ __noinline__ O target_weight(const ClassCall& call, int64_t index) {
-  const TargetCells target(call, Coordinates(call.params.extents, index));
+  const TargetCells target(call, ElementIndex{call.params.extents, index});
   LongSum<O> sum;
 #pragma unroll 1
   for (int64_t c = 0; c < call.params.classes; ++c) {
@@ -42,30 +43,33 @@ __device__ __noinline__ O target_weight(const ClassCall& call, int64_t index) {
 }
 
 // One thread goes over all classes, four at a time.
+template <class Index_>
 struct AllClasses {
+  using Index = Index_;
   static constexpr int kPack = 4;
-  int64_t classes;
+  Index classes;
 
-  __device__ __forceinline__ int64_t first() const { return 0; }
-  __device__ __forceinline__ int64_t step() const { return kPack; }
-  __device__ __forceinline__ Span span(int64_t c) const {
+  __device__ __forceinline__ explicit AllClasses(const ClassCall& call)
+      : classes(static_cast<Index>(call.params.classes)) {}
+  __device__ __forceinline__ Index first() const { return 0; }
+  __device__ __forceinline__ Index step() const { return kPack; }
+  __device__ __forceinline__ Span span(Index c) const {
     return {0, classes - c < kPack ? static_cast<int>(classes - c) : kPack};
   }
 };
 
 template <class O_>
-class StridedCells : public AllClasses {
+class StridedCells : public AllClasses<int64_t> {
  public:
   using O = O_;
   using Values = Pack<O, kPack>;
-  static constexpr bool kTiles = false;
 
-  __device__ __forceinline__ StridedCells(const ClassCall& call, const Coordinates& coordinates)
-      : AllClasses{call.params.classes},
+  __device__ __forceinline__ StridedCells(const ClassCall& call, const ElementIndex& element)
+      : AllClasses(call),
         p_(call.params),
-        target_(call, coordinates),
-        input_(coordinates.offset(p_.input.positions)),
-        gradient_(coordinates.offset(p_.grad_input.positions)) {}
+        target_(call, element),
+        input_(element.offset(p_.input.positions)),
+        gradient_(element.offset(p_.grad_input.positions)) {}
 
   __device__ __forceinline__ O at(int64_t c) const {
     const Operand& operand = p_.input.positions;
@@ -103,80 +107,131 @@ class StridedCells : public AllClasses {
   const int64_t input_, gradient_;
 };
 
+// Classes apart: neighbouring threads have neighbouring positions, and each may keep its logits in
+// a column of `tile`, the block's shared memory.
 template <class T_>
-class TileCells : public AllClasses {
+class ColumnCells : public AllClasses<int> {
  public:
   using T = T_;
   using O = std::conditional_t<std::is_same_v<T, double>, double, float>;
   using Values = Pack<O, kPack>;
-  static constexpr bool kTiles = true;
 
-  // `tile` is the block's: a column for each thread, or a row.
-  __device__ __forceinline__ TileCells(const ClassCall& call, const Coordinates& coordinates,
-                                       T* tile)
-      : AllClasses{call.params.classes}, call_(call), target_(call, coordinates) {
-    const ClasswiseParams& p = call.params;
-    input_ = static_cast<const T*>(p.input.positions.data) + coordinates.offset(p.input.positions);
-    gradient_ =
-        static_cast<T*>(p.grad_input.positions.data) + coordinates.offset(p.grad_input.positions);
-    kept_ = tile + threadIdx.x * (call.staged ? call.pitch : 1);
-    kept_stride_ = call.staged ? 1 : kThreads;
-  }
+  __device__ __forceinline__ ColumnCells(const ClassCall& call, const ElementIndex& element,
+                                         T* tile)
+      : AllClasses(call),
+        p_(call.params),
+        target_(call, element),
+        input_(static_cast<const T*>(p_.input.positions.data) + element.offset(p_.input.positions)),
+        gradient_(static_cast<T*>(p_.grad_input.positions.data) +
+                  element.offset(p_.grad_input.positions)),
+        kept_(call.kept ? tile + threadIdx.x : nullptr) {}
 
-  // Fills a column: several loads are on their way at a time.
+  // Fills the column: several loads are on their way at a time.
   __device__ __forceinline__ void fetch() {
     constexpr int kAhead = 8;
-    if (!call_.kept || call_.sums == ClassSums::kNone) return;
+    if (kept_ == nullptr) return;
+    const int64_t stride = p_.input.class_stride;
+    const T* from = input_;
+    T* to = kept_;
 #pragma unroll 1
-    for (int64_t c = 0; c < classes; c += kAhead) {
+    for (int c = 0; c < classes; c += kAhead) {
       T ahead[kAhead];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (c + i < classes) ahead[i] = from_memory(c + i);
+        if (c + i < classes) ahead[i] = load_pack<T, 1>(from).at[0];
+        from += stride;
       }
 #pragma unroll
       for (int i = 0; i < kAhead; ++i) {
-        if (c + i < classes) kept_[(c + i) * kept_stride_] = ahead[i];
+        if (c + i < classes) to[i * kThreads] = ahead[i];
       }
+      to += kAhead * kThreads;
     }
   }
 
-  __device__ __forceinline__ O at(int64_t c) const { return convert<O>(from_memory(c)); }
-  __device__ __forceinline__ O target(int64_t c) const { return target_.template load<O>(c); }
+  __device__ __forceinline__ O at(int c) const {
+    return convert<O>(load_pack<T, 1>(input_ + c * p_.input.class_stride).at[0]);
+  }
+  __device__ __forceinline__ O target(int c) const { return target_.template load<O>(c); }
 
-  __device__ __forceinline__ Values load(int64_t c, Span span) const {
-    const bool is_kept = call_.kept || call_.staged;
+  __device__ __forceinline__ Values load(int c, Span span) const {
     Values values{};
+    if (kept_ != nullptr) {
+      const T* kept = kept_ + c * kThreads;
+#pragma unroll
+      for (int lane = 0; lane < kPack; ++lane) {
+        if (span.has(lane)) values.at[lane] = convert<O>(kept[lane * kThreads]);
+      }
+      return values;
+    }
 #pragma unroll
     for (int lane = 0; lane < kPack; ++lane) {
-      if (!span.has(lane)) continue;
-      const T value = is_kept ? kept_[(c + lane) * kept_stride_] : from_memory(c + lane);
-      values.at[lane] = convert<O>(value);
+      if (span.has(lane)) values.at[lane] = at(c + lane);
     }
     return values;
   }
-  __device__ __forceinline__ Values reload(int64_t c, Span span) const { return load(c, span); }
+  __device__ __forceinline__ Values reload(int c, Span span) const { return load(c, span); }
 
-  __device__ __forceinline__ void store(int64_t c, Span span, const Values& values) {
-    T* to = call_.staged ? kept_ : gradient_;
-    const int64_t stride = call_.staged ? 1 : call_.params.grad_input.class_stride;
+  __device__ __forceinline__ void store(int c, Span span, const Values& values) {
+    const int64_t stride = p_.grad_input.class_stride;
+    T* to = gradient_ + c * stride;
 #pragma unroll
     for (int lane = 0; lane < kPack; ++lane) {
-      if (span.has(lane)) to[(c + lane) * stride] = convert<T>(values.at[lane]);
+      if (span.has(lane)) to[lane * stride] = convert<T>(values.at[lane]);
     }
   }
 
  private:
-  __device__ __forceinline__ T from_memory(int64_t c) const {
-    return load_pack<T, 1>(input_ + c * call_.params.input.class_stride).at[0];
+  const ClasswiseParams& p_;
+  const TargetCells target_;
+  const T* const input_;
+  T* const gradient_;
+  T* const kept_;
+};
+
+// Classes side by side: a row of the block's tile, which the block fills from memory, and from
+// which it writes the gradient.
+template <class T_>
+class StagedCells : public AllClasses<int> {
+ public:
+  using T = T_;
+  using O = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  using Values = Pack<O, kPack>;
+
+  __device__ __forceinline__ StagedCells(const ClassCall& call, const ElementIndex& element,
+                                         T* tile)
+      : AllClasses(call),
+        target_(call, element),
+        input_(static_cast<const T*>(call.params.input.positions.data) +
+               element.offset(call.params.input.positions)),
+        kept_(tile + static_cast<int>(threadIdx.x) * call.pitch) {}
+
+  __device__ __forceinline__ O at(int c) const {
+    return convert<O>(load_pack<T, 1>(input_ + c).at[0]);
+  }
+  __device__ __forceinline__ O target(int c) const { return target_.template load<O>(c); }
+
+  __device__ __forceinline__ Values load(int c, Span span) const {
+    Values values{};
+#pragma unroll
+    for (int lane = 0; lane < kPack; ++lane) {
+      if (span.has(lane)) values.at[lane] = convert<O>(kept_[c + lane]);
+    }
+    return values;
+  }
+  __device__ __forceinline__ Values reload(int c, Span span) const { return load(c, span); }
+
+  __device__ __forceinline__ void store(int c, Span span, const Values& values) {
+#pragma unroll
+    for (int lane = 0; lane < kPack; ++lane) {
+      if (span.has(lane)) kept_[c + lane] = convert<T>(values.at[lane]);
+    }
   }
 
-  const ClassCall& call_;
+ private:
   const TargetCells target_;
-  const T* input_;
-  T* gradient_;
-  T* kept_;
-  int64_t kept_stride_;
+  const T* const input_;
+  T* const kept_;
 };
 
 }  // namespace fusedloss::cuda

@@ -1,20 +1,21 @@
 // Which kernel runs a call of a class loss and how its positions are cut. Host code without device
 // calls.
 //
-//     class_tile     logits of one type, and a thread for each position: classes apart, or few of
-//                    them side by side
+//     class_columns  classes apart: a thread for each position
+//     class_staged   few classes side by side: a thread for each position
 //     class_rows     many classes side by side: a warp or a block for each position
-//     class_strided  everything else
+//     class_strided  any strides, any mixture of dtypes
 #pragma once
 
 #include "cuda/class_call.h"
 
 namespace fusedloss::cuda {
 
-enum class ClassKernel { kStrided, kTile, kRows };
+enum class ClassKernel { kStrided, kColumns, kStaged, kRows };
 
 struct ClassPlan {
   ClassKernel kernel = ClassKernel::kStrided;
+  bool is_plain = false;  // position_factors.cuh
   ClassCall call;
   int64_t shared_bytes = 0;
 };
@@ -23,8 +24,9 @@ class ClassPlanner {
  public:
   // What a block may keep: static arrays lie beside it in the 48 KiB that every device has.
   static constexpr int64_t kTileBytes = 40 << 10;
-  static constexpr int64_t kLongRowBytes = 8 << 10;  // more than a warp shall walk alone
-  static constexpr int64_t kWarpRows = 8;            // rows that a block of warps takes at a time
+  static constexpr int64_t kLongRowBytes = 8 << 10;          // more than a warp shall walk alone
+  static constexpr int64_t kMostClasses = int64_t{1} << 30;  // of the kernels that count with int
+  static constexpr int64_t kWarpRows = 8;  // rows that a block of warps takes at a time
 
   ClassPlanner(const ClasswiseParams& params, Pass pass, ClassSums sums)
       : p_(params), item_(item_size(params.input.positions.dtype)) {
@@ -34,6 +36,7 @@ class ClassPlanner {
     call.sums = sums;
     call.masked = params.has_labels || params.region || params.weight_map || params.weight_source ||
                   params.normalizer == Normalizer::kWeights;
+    plan_.is_plain = params.has_labels && !params.weight_source && is_plain(params.region);
     call.has_sums =
         pass != Pass::kBackward && (params.reduction != Reduction::kNone || params.wants_sums);
     call.sums_first = pass == Pass::kForwardGradient && scale_depends_on_data();
@@ -47,7 +50,8 @@ class ClassPlanner {
     call.rows_per_sample = 1;
     call.inner = p_.extents.positions() / call.rows;
     const bool is_typed = computes_in_double(p_) == (p_.input.positions.dtype == DType::kDouble);
-    if (is_typed && p_.classes > 0 && p_.extents.positions() > 0) choose();
+    const bool is_usual = p_.classes > 0 && p_.classes <= kMostClasses;
+    if (is_typed && is_usual && p_.extents.positions() > 0) choose();
     if (plan_.kernel == ClassKernel::kRows) {
       const int64_t per_step = call.by_block ? 1 : kWarpRows;
       Cut::rows(call.inner, per_step, Cut::kMostSteps, &call);
@@ -59,6 +63,11 @@ class ClassPlanner {
   }
 
  private:
+  static bool is_plain(const Program& region) {
+    return std::all_of(region.instruction, region.instruction + region.length,
+                       [](const Instruction& term) { return term.opcode <= Opcode::kNot; });
+  }
+
   // Whether the scale of a gradient depends on labels, mask and weights.
   bool scale_depends_on_data() const {
     const bool selects = p_.has_labels || p_.region;
@@ -77,16 +86,16 @@ class ClassPlanner {
 
   void choose() {
     ClassCall& call = plan_.call;
-    plan_.kernel = ClassKernel::kTile;
+    plan_.kernel = ClassKernel::kColumns;
     if (!has_rows(p_.input) || (call.pass != Pass::kForward && !has_rows(p_.grad_input))) {
       call.kept = fits(p_.classes);
       return;
     }
-    call.pitch = padded(p_.classes);
     const bool is_dense =
         is_dense_rows(p_.input) && (call.pass == Pass::kForward || is_dense_rows(p_.grad_input));
-    if (is_dense && fits(call.pitch)) {
-      call.staged = true;
+    if (is_dense && fits(padded(p_.classes))) {
+      plan_.kernel = ClassKernel::kStaged;
+      call.pitch = static_cast<int>(padded(p_.classes));
     } else {
       plan_.kernel = ClassKernel::kRows;
       call.by_block = p_.classes * item_ >= kLongRowBytes;

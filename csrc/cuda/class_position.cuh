@@ -3,7 +3,7 @@
 //
 // `Cells` are the classes of a position as one thread sees them, in packs of Cells::kPack:
 //
-//     for (c = cells.first(); c < classes; c += cells.step())   c: class of lane 0
+//     for (c = cells.first(); c < classes; c += cells.step())   c: class of lane 0, a Cells::Index
 //       cells.span(c)              the lanes that are classes
 //       cells.load(c, span)        logits, for the first time
 //       cells.reload(c, span)      logits once more
@@ -17,14 +17,16 @@
 
 namespace fusedloss::cuda {
 
-template <class O, class Cells, class Group>
+// kPlain: the target holds class indices.
+template <class O, class Cells, class Group, bool kPlain>
 class PositionWork {
  public:
   static constexpr int kPack = Cells::kPack;
+  using Index = typename Cells::Index;
   using Values = Pack<O, kPack>;
 
   __device__ __forceinline__ PositionWork(const ClassCall& call, const AnyClassLoss<O>& loss,
-                                          const ClassPreparation<O>& prepared, const Group& group)
+                                          const ClassPreparation<O>& prepared, Group group)
       : call_(call), p_(call.params), loss_(loss), prepared_(prepared), group_(group) {}
 
   // The loss of a position, times w; its gradient is multiplied by `weight`, w times the scale.
@@ -35,19 +37,22 @@ class PositionWork {
       if (wants_gradient) store_zeros(cells);
       return O(0);
     }
-    return p_.has_labels ? run_label(cells, at, weight) : run_probabilities(cells, at, weight);
+    if constexpr (!kPlain) {
+      if (!p_.has_labels) return run_probabilities(cells, at, weight);
+    }
+    return run_label(cells, at, weight);
   }
 
  private:
   template <class F>
   __device__ __forceinline__ void for_each_pack(const Cells& cells, F&& f) const {
-    const int64_t step = cells.step();
+    const Index step = cells.step(), classes = static_cast<Index>(p_.classes);
 #pragma unroll 1
-    for (int64_t c = cells.first(); c < p_.classes; c += step) f(c, cells.span(c));
+    for (Index c = cells.first(); c < classes; c += step) f(c, cells.span(c));
   }
 
   __device__ __forceinline__ void store_zeros(Cells& cells) const {
-    for_each_pack(cells, [&](int64_t c, Span span) { cells.store(c, span, Values{}); });
+    for_each_pack(cells, [&](Index c, Span span) { cells.store(c, span, Values{}); });
   }
 
   __device__ __forceinline__ O run_label(Cells& cells, const PositionFactors<O>& at,
@@ -57,8 +62,8 @@ class PositionWork {
       terms.x = group_.once([&] { return cells.at(at.label); });
       terms.weight = at.class_weight;
     } else {
-      LabelSums<O> sums(call_, at.label);
-      for_each_pack(cells, [&](int64_t c, Span span) { sums.add(cells.load(c, span), span, c); });
+      LabelSums<O, Index> sums(call_, static_cast<Index>(at.label));
+      for_each_pack(cells, [&](Index c, Span span) { sums.add(cells.load(c, span), span, c); });
       terms = sums.finish(group_, at.class_weight);
     }
     const LabelResult<O> result = label_result(loss_, terms, prepared_.total_weight);
@@ -66,18 +71,18 @@ class PositionWork {
       if (weight == O(0)) {
         store_zeros(cells);
       } else {
-        store_label_slopes(cells, at.label, terms.largest, weight, result);
+        store_label_slopes(cells, static_cast<Index>(at.label), terms.largest, weight, result);
       }
     }
     return at.w * result.value;
   }
 
-  __device__ __forceinline__ void store_label_slopes(Cells& cells, int64_t label, O largest,
-                                                     O weight, const LabelResult<O>& result) const {
+  __device__ __forceinline__ void store_label_slopes(Cells& cells, Index label, O largest, O weight,
+                                                     const LabelResult<O>& result) const {
     const bool exponentials = call_.sums == ClassSums::kExponentials;
     const bool has_base = !exponentials || p_.label_smoothing != 0;
     const O all = weight * result.all, base = weight * result.base, own = weight * result.label;
-    for_each_pack(cells, [&](int64_t c, Span span) {
+    for_each_pack(cells, [&](Index c, Span span) {
       Values slopes{};
       if (exponentials) {
         const Values x = cells.reload(c, span);
@@ -101,13 +106,13 @@ class PositionWork {
   __device__ __forceinline__ O run_probabilities(Cells& cells, const PositionFactors<O>& at,
                                                  O weight) const {
     ProbabilitySums<O> sums(call_);
-    for_each_pack(cells, [&](int64_t c, Span span) { sums.add(cells.load(c, span), span); });
+    for_each_pack(cells, [&](Index c, Span span) { sums.add(cells.load(c, span), span); });
     const ClassTerms<O> terms = sums.finish(group_);
 
     LongSum<O> value, shared;
     O counted = O(0);
     int packs = 0;
-    for_each_pack(cells, [&](int64_t c, Span span) {
+    for_each_pack(cells, [&](Index c, Span span) {
       const Values x = cells.reload(c, span);
 #pragma unroll 1
       for (int i = span.begin; i < span.end; ++i) {
@@ -141,7 +146,7 @@ class PositionWork {
 
   __device__ __forceinline__ void store_probability_slopes(Cells& cells, const ClassTerms<O>& terms,
                                                            O shared, O weight) const {
-    for_each_pack(cells, [&](int64_t c, Span span) {
+    for_each_pack(cells, [&](Index c, Span span) {
       const Values x = cells.reload(c, span);
       Values slopes{};
 #pragma unroll 1
@@ -160,7 +165,7 @@ class PositionWork {
   }
 
   // What a probability becomes before its class weight: (1 - e) t_c + e / C.
-  __device__ __forceinline__ O share(const Cells& cells, int64_t c) const {
+  __device__ __forceinline__ O share(const Cells& cells, Index c) const {
     const double e = p_.label_smoothing;
     return static_cast<O>(1 - e) * cells.target(c) +
            static_cast<O>(e / static_cast<double>(p_.classes));
@@ -180,7 +185,7 @@ class PositionWork {
   const ClasswiseParams& p_;
   const AnyClassLoss<O>& loss_;
   const ClassPreparation<O>& prepared_;
-  const Group& group_;
+  const Group group_;
 };
 
 }  // namespace fusedloss::cuda

@@ -1,12 +1,12 @@
 // The class kernels with a thread for each position.
 //
 //     class_strided   any strides, any mixture of dtypes
-//     class_tile      logits of one type. Classes apart (NCHW): neighbouring threads read
-//                     neighbouring positions, and a thread keeps its logits in shared memory.
-//                     Classes side by side (channels_last, rows): the block moves whole runs of
-//                     positions between memory and its tile, 16 bytes at a time.
+//     class_columns   classes apart (NCHW): neighbouring threads read neighbouring positions, and a
+//                     thread keeps its logits in shared memory, if they fit there
+//     class_staged    few classes side by side (channels_last, rows): the block moves whole runs of
+//                     positions between memory and shared memory, 16 bytes at a time
 //
-// Where the tile is used, logits are read once and the gradient is written once.
+// What is kept in shared memory is read once; the gradient is written once.
 #pragma once
 
 #include "cuda/class_block.cuh"
@@ -23,12 +23,10 @@ class RowStage {
   static constexpr int kLanes = 16 / sizeof(T);
 
   __device__ __forceinline__ RowStage(T* tile, const ClassCall& call)
-      : tile_(tile),
-        classes_(static_cast<int>(call.params.classes)),
-        pitch_(static_cast<int>(call.pitch)) {}
+      : tile_(tile), classes_(static_cast<int>(call.params.classes)), pitch_(call.pitch) {}
 
   __device__ __forceinline__ void fill(const T* memory, int count) const {
-    constexpr int kAhead = 4;
+    constexpr int kAhead = 2;
     const int size = count * classes_;
 #pragma unroll 1
     for (int first = first_of(memory); first < size; first += kAhead * kStep) {
@@ -99,9 +97,9 @@ class RowStage {
   const int classes_, pitch_;
 };
 
-template <class Cells>
-class PositionsBlock : public ClassBlock<typename Cells::O> {
-  using Base = ClassBlock<typename Cells::O>;
+template <class Cells, bool kPlain>
+class PositionsBlock : public ClassBlock<typename Cells::O, kPlain> {
+  using Base = ClassBlock<typename Cells::O, kPlain>;
 
  public:
   using typename Base::O, typename Base::Tally;
@@ -124,50 +122,61 @@ class PositionsBlock : public ClassBlock<typename Cells::O> {
       if (has_position) at = Base::weigh(index, tally);
       if (!sums_only) {
         const O weight = Base::gradient_weight(at.w, scale, index);
-        if constexpr (Cells::kTiles) {
-          visit_tile(row * call_.inner + begin, count, at, weight, tally);
-        } else if (has_position) {
-          Cells cells(call_, Coordinates(p_.extents, index));
-          Base::add_value(work().run(cells, at, weight), index, tally);
-        }
+        visit_positions(row * call_.inner + begin, count, at, weight, tally);
       }
-      tally.step();
     }
   }
 
  private:
   using Base::call_, Base::p_, Base::loss_, Base::prepared_;
-  static constexpr OneThread kAlone{};
 
-  __device__ __forceinline__ PositionWork<O, Cells, OneThread> work() const {
-    return {call_, loss_, prepared_, kAlone};
+  __device__ __forceinline__ PositionWork<O, Cells, OneThread, kPlain> work() const {
+    return {call_, loss_, prepared_, OneThread()};
   }
 
   // The positions [begin, begin + count); this thread's has the factors `at`.
-  __device__ __forceinline__ void visit_tile(int64_t begin, int count, const PositionFactors<O>& at,
-                                             O weight, Tally& tally) const {
-    using T = typename Cells::T;
-    T* tile = reinterpret_cast<T*>(class_tile_memory);
-    const RowStage<T> stage(tile, call_);
-    const bool is_read = at.w != O(0) && call_.sums != ClassSums::kNone &&
-                         (call_.pass != Pass::kBackward || weight != O(0));
-    if (call_.staged) {
-      // The barrier also ends the last tile's way out.
-      if (__syncthreads_or(is_read)) {
-        stage.fill(static_cast<const T*>(p_.input.positions.data) + begin * p_.classes, count);
+  __device__ __forceinline__ void visit_positions(int64_t begin, int count,
+                                                  const PositionFactors<O>& at, O weight,
+                                                  Tally& tally) const {
+    const int64_t index = begin + threadIdx.x;
+    const bool has_position = static_cast<int>(threadIdx.x) < count;
+    if constexpr (std::is_same_v<Cells, StridedCells<O>>) {
+      if (!has_position) return;
+      Cells cells(call_, ElementIndex{p_.extents, index});
+      return Base::add_value(work().run(cells, at, weight), index, tally);
+    } else {
+      using T = typename Cells::T;
+      T* tile = reinterpret_cast<T*>(class_tile_memory);
+      const bool is_read = at.w != O(0) && call_.sums != ClassSums::kNone &&
+                           (call_.pass != Pass::kBackward || weight != O(0));
+      constexpr bool kStaged = std::is_same_v<Cells, StagedCells<T>>;
+      if constexpr (kStaged) fill(tile, begin, count, is_read);
+      if (has_position) {
+        Cells cells(call_, ElementIndex{p_.extents, index}, tile);
+        if constexpr (!kStaged) {
+          if (is_read) cells.fetch();
+        }
+        Base::add_value(work().run(cells, at, weight), index, tally);
       }
-      __syncthreads();
+      if constexpr (kStaged) empty(tile, begin, count);
     }
-    if (static_cast<int>(threadIdx.x) < count) {
-      const int64_t index = begin + threadIdx.x;
-      Cells cells(call_, Coordinates(p_.extents, index), tile);
-      if (is_read) cells.fetch();
-      Base::add_value(work().run(cells, at, weight), index, tally);
+  }
+
+  // Not where no position is looked at. The first barrier also ends the last tile's way out.
+  template <class T>
+  __device__ __forceinline__ void fill(T* tile, int64_t begin, int count, bool is_read) const {
+    if (__syncthreads_or(is_read)) {
+      const T* memory = static_cast<const T*>(p_.input.positions.data) + begin * p_.classes;
+      RowStage<T>(tile, call_).fill(memory, count);
     }
-    if (call_.staged && call_.pass != Pass::kForward) {
-      __syncthreads();
-      stage.empty(static_cast<T*>(p_.grad_input.positions.data) + begin * p_.classes, count);
-    }
+    __syncthreads();
+  }
+  template <class T>
+  __device__ __forceinline__ void empty(T* tile, int64_t begin, int count) const {
+    if (call_.pass == Pass::kForward) return;
+    __syncthreads();
+    T* memory = static_cast<T*>(p_.grad_input.positions.data) + begin * p_.classes;
+    RowStage<T>(tile, call_).empty(memory, count);
   }
 };
 
@@ -175,14 +184,21 @@ template <class O>
 __global__ void __launch_bounds__(kThreads, 2)
     class_strided(const __grid_constant__ ClassCall call,
                   const __grid_constant__ AnyClassLoss<O> loss) {
-  run_phases(PositionsBlock<StridedCells<O>>(call, loss), call);
+  run_phases(PositionsBlock<StridedCells<O>, false>(call, loss), call);
 }
 
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
-    class_tile(const __grid_constant__ ClassCall call,
-               const __grid_constant__ AnyClassLoss<typename TileCells<T>::O> loss) {
-  run_phases(PositionsBlock<TileCells<T>>(call, loss), call);
+template <class T, bool kPlain>
+__global__ void __launch_bounds__(kThreads, kPlain ? kPlainBlocks<T> : 2)
+    class_columns(const __grid_constant__ ClassCall call,
+                  const __grid_constant__ AnyClassLoss<typename ColumnCells<T>::O> loss) {
+  run_phases(PositionsBlock<ColumnCells<T>, kPlain>(call, loss), call);
+}
+
+template <class T, bool kPlain>
+__global__ void __launch_bounds__(kThreads, kPlain ? kPlainBlocks<T> : 2)
+    class_staged(const __grid_constant__ ClassCall call,
+                 const __grid_constant__ AnyClassLoss<typename StagedCells<T>::O> loss) {
+  run_phases(PositionsBlock<StagedCells<T>, kPlain>(call, loss), call);
 }
 
 }  // namespace fusedloss::cuda

@@ -76,36 +76,37 @@ class RowCells {
  public:
   using O = std::conditional_t<std::is_same_v<T, double>, double, float>;
   static constexpr int kPack = 16 / sizeof(T);
+  using Index = int;
   using Values = Pack<O, kPack>;
 
   __device__ __forceinline__ RowCells(const ClassCall& call, int64_t index,
                                       const ThreadGroup& group)
-      : classes_(call.params.classes), target_(call, Coordinates(call.params.extents, index)) {
+      : classes_(static_cast<int>(call.params.classes)),
+        target_(call, ElementIndex{call.params.extents, index}) {
     const ClasswiseParams& p = call.params;
-    const Coordinates coordinates(p.extents, index);
-    input_ = static_cast<const T*>(p.input.positions.data) + coordinates.offset(p.input.positions);
+    const ElementIndex element{p.extents, index};
+    input_ = static_cast<const T*>(p.input.positions.data) + element.offset(p.input.positions);
     gradient_ =
-        static_cast<T*>(p.grad_input.positions.data) + coordinates.offset(p.grad_input.positions);
+        static_cast<T*>(p.grad_input.positions.data) + element.offset(p.grad_input.positions);
     first_ = group.rank() * kPack - lane_of(input_);
     step_ = group.size() * kPack;
     is_alike_ = lane_of(gradient_) == lane_of(input_);
   }
 
-  __device__ __forceinline__ int64_t first() const { return first_; }
-  __device__ __forceinline__ int64_t step() const { return step_; }
-  __device__ __forceinline__ Span span(int64_t c) const {
-    return {c < 0 ? static_cast<int>(-c) : 0,
-            classes_ - c < kPack ? static_cast<int>(classes_ - c) : kPack};
+  __device__ __forceinline__ int first() const { return first_; }
+  __device__ __forceinline__ int step() const { return step_; }
+  __device__ __forceinline__ Span span(int c) const {
+    return {c < 0 ? -c : 0, classes_ - c < kPack ? classes_ - c : kPack};
   }
 
-  __device__ __forceinline__ O at(int64_t c) const { return convert<O>(input_[c]); }
-  __device__ __forceinline__ O target(int64_t c) const { return target_.template load<O>(c); }
-  __device__ __forceinline__ Values load(int64_t c, Span span) const {
+  __device__ __forceinline__ O at(int c) const { return convert<O>(input_[c]); }
+  __device__ __forceinline__ O target(int c) const { return target_.template load<O>(c); }
+  __device__ __forceinline__ Values load(int c, Span span) const {
     return convert_pack<O>(load_span<T, kPack>(input_ + c, span));
   }
-  __device__ __forceinline__ Values reload(int64_t c, Span span) const { return load(c, span); }
+  __device__ __forceinline__ Values reload(int c, Span span) const { return load(c, span); }
 
-  __device__ __forceinline__ void store(int64_t c, Span span, const Values& values) const {
+  __device__ __forceinline__ void store(int c, Span span, const Values& values) const {
     const Pack<T, kPack> stored = convert_pack<T>(values);
     if (is_alike_) return store_span(gradient_ + c, stored, span);
 #pragma unroll
@@ -119,17 +120,17 @@ class RowCells {
     return static_cast<int>(reinterpret_cast<uintptr_t>(memory) / sizeof(T) % kPack);
   }
 
-  const int64_t classes_;
+  const int classes_;
   const TargetCells target_;
   const T* input_;
   T* gradient_;
-  int64_t first_, step_;
+  int first_, step_;
   bool is_alike_;
 };
 
-template <class T>
-class RowsBlock : public ClassBlock<typename RowCells<T>::O> {
-  using Base = ClassBlock<typename RowCells<T>::O>;
+template <class T, bool kPlain>
+class RowsBlock : public ClassBlock<typename RowCells<T>::O, kPlain> {
+  using Base = ClassBlock<typename RowCells<T>::O, kPlain>;
 
  public:
   using typename Base::O, typename Base::Tally;
@@ -157,7 +158,7 @@ class RowsBlock : public ClassBlock<typename RowCells<T>::O> {
     if (sums_only) return;
     __syncthreads();
     const ThreadGroup group{call_.by_block};
-    const PositionWork<O, RowCells<T>, ThreadGroup> work(call_, loss_, prepared_, group);
+    const PositionWork<O, RowCells<T>, ThreadGroup, kPlain> work(call_, loss_, prepared_, group);
 #pragma unroll 1
     for (int i = group.is_block ? 0 : own / 32; i < count; i += group.is_block ? 1 : kWarps) {
       RowCells<T> cells(call_, begin + i, group);
@@ -172,11 +173,11 @@ class RowsBlock : public ClassBlock<typename RowCells<T>::O> {
   using Base::call_, Base::loss_, Base::prepared_;
 };
 
-template <class T>
-__global__ void __launch_bounds__(kThreads, 2)
+template <class T, bool kPlain>
+__global__ void __launch_bounds__(kThreads, kPlain ? kPlainBlocks<T> : 2)
     class_rows(const __grid_constant__ ClassCall call,
                const __grid_constant__ AnyClassLoss<typename RowCells<T>::O> loss) {
-  run_phases(RowsBlock<T>(call, loss), call);
+  run_phases(RowsBlock<T, kPlain>(call, loss), call);
 }
 
 }  // namespace fusedloss::cuda

@@ -1,7 +1,7 @@
 // The sums over the classes of a position, in one pass: exponentials are taken relative to the
 // largest logit so far, and sums are scaled down whenever a larger one comes.
 //
-//     LabelSums<O> sums(call, label);
+//     LabelSums<O, int> sums(call, label);
 //     for each pack of classes from c on:  sums.add(pack, span, c);
 //     const LabelTerms<O> terms = sums.finish(group, class_weight);
 //
@@ -65,18 +65,19 @@ __device__ __forceinline__ O largest_of(const Pack<O, kSize>& x, Span span, O la
   return largest;
 }
 
-// For a target of class indices: class y is left out of the sums, see losses/classwise.h.
-template <class O>
+// For a target of class indices: class y is left out of the sums, see losses/classwise.h. Index
+// holds the number of a class.
+template <class O, class Index>
 class LabelSums {
  public:
-  __device__ __forceinline__ LabelSums(const ClassCall& call, int64_t label)
+  __device__ __forceinline__ LabelSums(const ClassCall& call, Index label)
       : p_(call.params),
         label_(label),
         exponentials_(call.sums == ClassSums::kExponentials),
         smooths_(exponentials_ && call.params.label_smoothing != 0) {}
 
   template <int kSize>
-  __device__ __forceinline__ void add(const Pack<O, kSize>& x, Span span, int64_t c) {
+  __device__ __forceinline__ void add(const Pack<O, kSize>& x, Span span, Index c) {
     if (exponentials_) raise(largest_of(x, span, largest_));
 #pragma unroll
     for (int lane = 0; lane < kSize; ++lane) {
@@ -118,7 +119,7 @@ class LabelSums {
   // sum of w_c (x_c - origin): the origin is near enough to the largest logit that few digits are
   // lost in taking it instead. A class of weight 0 is left out whatever its logit is.
   template <int kSize>
-  __device__ __forceinline__ void add_dot(const Pack<O, kSize>& x, Span span, int64_t c) {
+  __device__ __forceinline__ void add_dot(const Pack<O, kSize>& x, Span span, Index c) {
 #pragma unroll 1
     for (int i = span.begin; i < span.end; ++i) {
       const O w = class_weight<O>(p_, c + i);
@@ -132,7 +133,7 @@ class LabelSums {
   }
 
   const ClasswiseParams& p_;
-  const int64_t label_;
+  const Index label_;
   const bool exponentials_, smooths_;
   int packs_ = 0;
   O largest_ = minus_infinity<O>(), own_ = O(0), origin_ = O(0), seen_ = O(0);
