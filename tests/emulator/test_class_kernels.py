@@ -38,7 +38,8 @@ def test_one_launch_and_ideal_traffic(row):
     for report, phases in zip(reports, (2, 1), strict=True):
         assert report.launches == 1 and not report.errors, report
         assert row.kernel in report.kernels[0].kernel
-        assert report.kernels[0].cooperative == (phases == 2 and not row.probabilities)
+        waits = phases == 2 and not row.probabilities  # for the sums; or for ranges of weights
+        assert report.kernels[0].cooperative == (waits or row.weight_map is not None)
         # A tile of whole rows is moved if any of them takes part.
         read = report.buffers["input"].bytes_read
         assert read == (whole if row.kernel == "class_staged" else row.ideal)
@@ -250,12 +251,21 @@ def beyond():
     return row
 
 
+# Few blocks, each of which takes several chunks one right after the other: nothing is summed up.
+BACKWARD = Row("", shape=(1, 19, 20, 50), weight_map=fl.edges(rand(1, 1, 20, 50)), **LAST)
+# So many rows that a block takes several of them in turn.
+MANY = Row("", "nll_loss", shape=(4200, 2051), kernel="class_rows")
 BROKEN = [
     Row("staged", shape=(900, 19), channels_last=True, kernel="class_staged"),
     Row("columns", region=fl.regions.TensorRegion(MASK)),
     Row("warps", shape=(24, 1003), kernel="class_rows", offset=1),
     Row("blocks", shape=(5, 2051), kernel="class_rows", weight=True),
 ]
+OWN_ROWS = {
+    "the next tile comes before the last has left": [BACKWARD],
+    "the warps' sums of the last call are overwritten": [MANY],
+    "a label beyond the classes is looked up": [beyond()],
+}
 
 
 def findings(project, seed, rows):
@@ -273,14 +283,17 @@ def findings(project, seed, rows):
             blocks_per_multiprocessor=1,
             max_excess=None,
         ) as reports:
-            loss, gradient, _ = row.forward()
-        found |= reports[0].kinds
-        found |= set() if row.name == "beyond" or row.is_right(loss, gradient) else {WRONG}
+            loss, gradient, sums = row.forward(gradient=row is not MANY)
+            if row is BACKWARD:
+                row.backward(torch.ones(()), sums)
+        found |= set().union(*(report.kinds for report in reports))
+        judged = row is not MANY and row.name != "beyond"
+        found |= set() if not judged or row.is_right(loss, gradient) else {WRONG}
     return found
 
 
 def test_small_selection_is_right():
-    assert not findings(classwise.SMALL, 0, BROKEN)
+    assert not findings(classwise.SMALL, 0, [*BROKEN, BACKWARD])
     assert findings(classwise.SMALL, 0, [beyond()]) == {"device_assert"}
 
 
@@ -288,7 +301,7 @@ def test_small_selection_is_right():
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_mutant_is_caught(mutant):
     project = mutated(classwise.SMALL, mutant)
-    rows = [beyond()] if mutant.kind == "out_of_bounds" and mutant.file == FACTORS else BROKEN
+    rows = OWN_ROWS.get(mutant.name, BROKEN)
     seen = set()
     for seed in range(4):
         seen |= findings(project, seed, rows)
