@@ -199,7 +199,8 @@ def _draw(out, runs, task, fundus):
             task.held_out,
         ),
     ]
-    title = f"{len(runs['fused'].losses)} steps of dice_cross_entropy_loss; dashed: held out"
+    steps = len(runs["fused"].losses)
+    title = f"{steps} steps of dice_cross_entropy_loss; grey: takes no part; dashed: held out"
     key = {**COLOURS, **{kind: MISTAKES[kind] for kind in ("missed", "too much")}}
     pictures.sheet(out / "retina.png", title, tiles, columns=3, size=(3.3, 3.5), key=key)
     losses = {name: result.losses for name, result in runs.items()}
