@@ -74,7 +74,7 @@ def test_every_call_takes_a_kernel(kernels_only, loss, kind, dtype):
         run(cases.make_problem(loss, kind, shape, dtype, rng=rng, **others))
 
 
-@pytest.mark.parametrize("region", [name for name in cases.REGIONS if name != "variance"])
+@pytest.mark.parametrize("region", cases.REGIONS)
 @pytest.mark.parametrize("source", [*cases.SOURCES, *cases.OWN_LABELS])
 def test_regions_and_sources_take_a_kernel(kernels_only, region, source):
     rng = cases.generator(region, source)
@@ -84,15 +84,51 @@ def test_regions_and_sources_take_a_kernel(kernels_only, region, source):
     run(cases.make_problem(CE, INDEX, shape, rng=rng, **others))
 
 
+CHANNELS = {
+    "variance": fl.input.var() > 1.0,
+    "comparison": fl.target > 0.1,
+    "finite": ~(fl.target.isfinite() & (fl.target <= 0.2)) | (fl.input.var(0) > 0.9),
+}
+
+
+@pytest.mark.parametrize("layout", ("planes", "rows"))
+@pytest.mark.parametrize("shape", ((2, 3, 9, 11), (2, 19, 6, 7), (5, 33)), ids=str)
+@pytest.mark.parametrize("region", CHANNELS)
+@pytest.mark.parametrize("kind", (INDEX, PROBABILITY))
+def test_what_reads_the_channels_of_a_position(backend, kernels_only, kind, region, shape, layout):
+    """The index space of a class loss has none: the terms find them beside it."""
+    if backend.share > 1 and shape[1] == 19:
+        return
+    rng = cases.generator(kind, region, shape)
+    problem = cases.make_problem(CE, kind, shape, rng=rng)
+    target = problem.target.clone()
+    if kind == PROBABILITY:
+        target[0] = float("nan")
+    expression = CHANNELS[region]
+    arguments = {"mask": expression, "weight_map": 1 + fl.normalized(expression)}
+    if region == "finite":
+        arguments["weight_map"] = None
+    found = []
+    for functions, place, dtype in (
+        (backend.functions, backend.place, torch.float32),
+        (fl.reference, lambda tensor: tensor, torch.float64),
+    ):
+        x = place(LAYOUTS[layout](problem.input.detach().to(dtype))).requires_grad_()
+        loss, stats = functions.cross_entropy(
+            x, place(target), **arguments, reduction="sum", return_stats=True
+        )
+        (gradient,) = torch.autograd.grad(loss, x)
+        found.append((loss.double().cpu(), gradient.double().cpu(), stats.selected.cpu()))
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 def test_calls_without_a_kernel_take_the_reference(kernels_only):
     """What no kernel computes; the tables of values hold them against the reference's numbers."""
     x, y = torch.randn(2, 3, 4), torch.tensor([[0, 1, 2, 0]] * 2)
     t = x.softmax(1)
     weight = torch.ones(3, requires_grad=True)
     for target, options in (
-        (y, {"mask": fl.input.var() > 0.1}),
-        (t, {"mask": fl.target > 0.1}),
-        (t, {"weight_map": fl.normalized(fl.target.isfinite())}),
         (y, {"weight": weight}),
         (y, {"mask": torch.ones(2, 4, requires_grad=True)}),
         (t.detach().requires_grad_(), {}),
