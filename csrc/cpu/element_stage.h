@@ -35,6 +35,11 @@ class ElementStage : public OverlapStage<T> {
     if (target_in_rows_) scratch.target.resize(params.classes * pitch);
   }
 
+  bool foretells() const { return false; }  // P is needed
+  void add_known(const ClassTile&, const Scratch&, SoftCounts*) const {}
+  void run_at_once(const ClassTile&, Scratch&, const StageSlopes<T>&, SoftCounts*,
+                   OverlapSums*) const {}
+
   void add_counts(const ClassTile& tile, Scratch& scratch, SoftCounts* counts,
                   OverlapSums* sums) const {
     load_rows(tile, scratch);

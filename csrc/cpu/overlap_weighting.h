@@ -93,6 +93,10 @@ class OverlapWeighting {
   }
 
   void prepare(Scratch& scratch) const {
+    if (is_plain()) {  // and stays so, but for labels
+      std::fill_n(scratch.positions.mask, kMaxLanes, T(1));
+      std::fill_n(scratch.positions.w, kMaxLanes, T(1));
+    }
     if (!has_planes()) return;
     scratch.mask.resize(params_.classes * pitch_);
     scratch.w.resize(params_.classes * pitch_);
@@ -125,7 +129,9 @@ class OverlapWeighting {
     const Pools& pools = params_.rules.pools;
     const PlaneWeights<T>& weights = scratch.weights;
     const int64_t first = pools.first_class(), classes = params_.classes;
-    if (weights.pitch == 0) {
+    if (is_plain()) {
+      sums->selected += tile.count * (classes - first);
+    } else if (weights.pitch == 0) {
       const int64_t selected = SumLoops<T>::count_nonzero(weights.mask, tile.count);
       sums->selected += selected * (classes - first);
     } else {
@@ -161,8 +167,9 @@ class OverlapWeighting {
   }
 
   int64_t weigh_positions(const ClassTile& tile, Scratch& scratch) const {
-    const Weights<T> weights = position_weights(tile, scratch);
     PositionTile<T>& result = scratch.positions;
+    if (is_plain() && !params_.has_labels) return -1;
+    const Weights<T> weights = position_weights(tile, scratch);
     if (!params_.has_labels) {
       copy_or_ones(weights.mask, tile.count, result.mask);
       copy_or_ones(weights.w, tile.count, result.w);

@@ -43,11 +43,20 @@ class SoftmaxStage : public OverlapStage<T> {
     if (kHasPart) scratch.own.resize(params.classes * pitch);
   }
 
+  // Whether the slopes are known before the logits: those of Dice, whose loss is linear in I, once
+  // P and T are the sums of the weights.
+  bool foretells() const { return whole_ && params.rules.loss.kind == OverlapKind::kDice; }
+  // Adds what is known of the counts then.
+  void add_known(const ClassTile& tile, const Scratch& scratch, SoftCounts* counts) const {
+    const double sum = SumLoops<T>::sum(scratch.weighting.positions.w, tile.count);
+    counts[0].add({0, sum, sum});
+  }
+
   // Adds the soft counts of every class to `counts`, and the pointwise total to `sums`.
   void add_counts(const ClassTile& tile, Scratch& scratch, SoftCounts* counts,
                   OverlapSums* sums) const {
     if (params.has_labels) {
-      exponentials(tile, scratch, !whole_);
+      exponentials(tile, scratch, !whole_, nullptr);
       add_label_counts(tile, scratch, counts);
       if constexpr (kHasPart) {
         PartLoops::template positions<false>(part_, own(scratch), nullptr, tile.count,
@@ -67,6 +76,17 @@ class SoftmaxStage : public OverlapStage<T> {
     }
     if constexpr (kHasPart) {
       sums->pointwise.total += SumLoops<T>::sum(scratch.soft_part.value, tile.count);
+    }
+  }
+
+  // The same and the gradient, of labels.
+  void run_at_once(const ClassTile& tile, Scratch& scratch, const StageSlopes<T>& slopes,
+                   SoftCounts* counts, OverlapSums* sums) const {
+    write_label_gradient(tile, scratch, slopes);
+    Base::store_gradient(tile, scratch.planes.data());
+    add_label_counts(tile, scratch, counts);
+    if constexpr (kHasPart) {
+      sums->pointwise.total += SumLoops<T>::sum(scratch.part.value, tile.count);
     }
   }
 
@@ -97,8 +117,10 @@ class SoftmaxStage : public OverlapStage<T> {
 
   // ---- labels -----------------------------------------------------------------------------------
 
-  // All that takes every class of a position; `stores`: the planes become e.
-  void exponentials(const ClassTile& tile, Scratch& scratch, bool stores) const {
+  // All that takes every class of a position; `stores`: the planes become e. With slopes also m,
+  // as far as it is linear in them.
+  void exponentials(const ClassTile& tile, Scratch& scratch, bool stores,
+                    const StageSlopes<T>* slopes) const {
     SoftmaxLanes<T>& lanes = scratch.lanes;
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
@@ -109,8 +131,14 @@ class SoftmaxStage : public OverlapStage<T> {
       Loops::dots(planes, shape, label, class_weights.data(), &lanes);
       std::copy_n(lanes.dot, tile.count, scratch.part.dot);
     }
-    (stores ? Loops::template exponentials<true, kHasPart>
-            : Loops::template exponentials<false, kHasPart>)(planes, shape, label, &lanes);
+    if (slopes != nullptr) {
+      Loops::template exponentials<true, kHasPart, true>(
+          planes, shape, label, {slopes->a.data(), slopes->b.data()}, &lanes);
+    } else {
+      (stores ? Loops::template exponentials<true, kHasPart, false>
+              : Loops::template exponentials<false, kHasPart, false>)(planes, shape, label, {},
+                                                                      &lanes);
+    }
     Loops::weigh(scratch.weighting.positions.w, tile.count, &lanes);
     if constexpr (kHasPart) {  // the loss takes differences alone
       std::copy_n(lanes.own_difference, tile.count, scratch.part.x);
@@ -136,7 +164,8 @@ class SoftmaxStage : public OverlapStage<T> {
 
   void write_label_gradient(const ClassTile& tile, Scratch& scratch,
                             const StageSlopes<T>& slopes) const {
-    exponentials(tile, scratch, true);
+    const bool squared = params.rules.squared;
+    exponentials(tile, scratch, true, slopes.any_live && !whole_ && !squared ? &slopes : nullptr);
     SoftmaxLanes<T>& lanes = scratch.lanes;
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
@@ -148,13 +177,14 @@ class SoftmaxStage : public OverlapStage<T> {
       std::fill_n(lanes.m, tile.count, T(0));
     } else if (whole_) {
       Loops::whole_dot(slopes.a[0], tile.count, w, &lanes);
+    } else if (squared) {
+      Loops::squared_dot(planes, shape, label, of_classes, w, &lanes);
     } else {
-      (params.rules.squared ? Loops::template dot<true> : Loops::template dot<false>)(
-          planes, shape, label, of_classes, w, &lanes);
+      Loops::finish_dot(tile.count, w, &lanes);
     }
     find_active(tile, scratch, slopes);
     const bool marks = slopes.marked;
-    const int b = whole_ ? 0 : params.rules.squared ? 2 : 1;
+    const int b = whole_ ? 0 : squared ? 2 : 1;
     PointwiseSlopes<T> pointwise{};
     if constexpr (kHasPart) {
       PositionLoops<T>::scale(own(scratch).w, slopes.pointwise, scratch.weight, tile.count);
