@@ -99,9 +99,8 @@ class OverlapDriver {
   // body(segment, scratch) for those of the samples [begin, end).
   template <class Body>
   void run(int64_t begin, int64_t end, Body&& body) const {
-    const int64_t per_segment =
-        stage_.tiling.elements_per_block() * stage_.tiling.blocks_per_sample() /
-        std::max<int64_t>(segments_, 1);
+    const int64_t per_segment = stage_.tiling.elements_per_block() *
+                                stage_.tiling.blocks_per_sample() / std::max<int64_t>(segments_, 1);
     const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(per_segment, 1));
     parallel_for_((end - begin) * segments_, grain, [&](int64_t first, int64_t last) {
       Scratch scratch;
@@ -164,8 +163,9 @@ class OverlapDriver {
       results[layout_.results == 1 ? 0 : i / segments_].combine(sums_[i].pointwise);
     }
     const PointwiseParams& part = params_.pointwise;
-    PointwiseFinish finish{Extents(),       rules_.reduction,      part.normalizer,
-                           part.given_normalizer, part.given_number, params_.sums};
+    PointwiseFinish finish{Extents(),         rules_.reduction,
+                           part.normalizer,   part.given_normalizer,
+                           part.given_number, params_.sums};
     finish.extents.samples = layout_.results;
     const double elements = static_cast<double>(params_.extents.positions()) *
                             (is_classwise(part.kind) ? 1.0 : static_cast<double>(params_.classes));
@@ -194,7 +194,8 @@ class OverlapDriver {
     for (int64_t c = 0; c < params_.classes; ++c) {
       const int64_t pool = rules_.pools.of(sample, c);
       if (pool < 0) continue;
-      const double factor = grad_output == nullptr ? 1 : value_at(*grad_output, per_pool ? pool : 0);
+      const double factor =
+          grad_output == nullptr ? 1 : value_at(*grad_output, per_pool ? pool : 0);
       const ClassSlopes slopes = slopes_of(rules_, pool, weight_of(c), factor, params_.sums);
       result.a[c] = static_cast<T>(slopes.by_intersection);
       result.b[c] = static_cast<T>(slopes.by_input_sum);
@@ -245,9 +246,8 @@ class OverlapDriver {
 
   // Counts and gradient from one read of the logits, where the slopes are known before.
   NotAClass run_at_once() {
-    const bool adds_sums =
-        stage_.weighting.is_plain() && rules_.reduction != Reduction::kSampleMean &&
-        !params_.pointwise;
+    const bool adds_sums = stage_.weighting.is_plain() &&
+                           rules_.reduction != Reduction::kSampleMean && !params_.pointwise;
     if (adds_sums) {
       const double weight = static_cast<double>(params_.extents.positions_per_sample());
       for (int64_t sample = 0; segments_ > 0 && sample < samples_; ++sample) {
@@ -316,8 +316,8 @@ class OverlapDriver {
     fold(sample);
     const int64_t columns = rules_.pools.columns();
     for (int64_t column = 0; column < columns; ++column) {
-      settle_pool(rules_, sample * columns + column,
-                  weight_of(rules_.pools.first_class() + column), scale, params_.sums);
+      settle_pool(rules_, sample * columns + column, weight_of(rules_.pools.first_class() + column),
+                  scale, params_.sums);
     }
     return slopes_of_sample(sample, nullptr);
   }
@@ -338,9 +338,8 @@ class OverlapDriver {
         run(sample, sample + 1,
             [&](int64_t segment, Scratch& scratch) { count(segment, !sums_first, scratch); });
         const StageSlopes<T> slopes = finish_sample(sample, scale);
-        run(sample, sample + 1, [&](int64_t segment, Scratch& scratch) {
-          write_gradient(segment, slopes, scratch);
-        });
+        run(sample, sample + 1,
+            [&](int64_t segment, Scratch& scratch) { write_gradient(segment, slopes, scratch); });
       }
     }
     if (bad_.index < 0) finish();

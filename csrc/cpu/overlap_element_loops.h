@@ -49,8 +49,8 @@ struct ElementOverlapLoops {
         input += zero_unless(counts, weight * (kSquared ? p * p : p));
         target += zero_unless(counts, weight * (kSquared ? t[i] * t[i] : t[i]));
       }
-      result.add({static_cast<double>(both), static_cast<double>(input),
-                  static_cast<double>(target)});
+      result.add(
+          {static_cast<double>(both), static_cast<double>(input), static_cast<double>(target)});
     }
     return result;
   }

@@ -1,4 +1,5 @@
-// Dice, Jaccard or Tversky of softmax, alone or beside a class loss of the same logits, on one tile.
+// Dice, Jaccard or Tversky of softmax, alone or beside a class loss of the same logits, on one
+// tile.
 //
 // `Part` is a functor of losses/classwise.h, or NoPart.
 #pragma once
@@ -30,9 +31,9 @@ class SoftmaxStage : public OverlapStage<T> {
   SoftmaxStage(const Part& part, const OverlapParams& params, ParallelFor parallel_for)
       : Base(params, parallel_for),
         part_(part),
-        smoothing_{static_cast<T>(1 - params.pointwise.label_smoothing),
-                   static_cast<T>(params.pointwise.label_smoothing /
-                                  static_cast<double>(params.classes))},
+        smoothing_{
+            static_cast<T>(1 - params.pointwise.label_smoothing),
+            static_cast<T>(params.pointwise.label_smoothing / static_cast<double>(params.classes))},
         whole_(classes.alike && !params.rules.squared && params.has_labels) {}
 
   void prepare(Scratch& scratch) const {
@@ -83,7 +84,6 @@ class SoftmaxStage : public OverlapStage<T> {
   void run_at_once(const ClassTile& tile, Scratch& scratch, const StageSlopes<T>& slopes,
                    SoftCounts* counts, OverlapSums* sums) const {
     write_label_gradient(tile, scratch, slopes);
-    Base::store_gradient(tile, scratch.planes.data());
     add_label_counts(tile, scratch, counts);
     if constexpr (kHasPart) {
       sums->pointwise.total += SumLoops<T>::sum(scratch.part.value, tile.count);
@@ -92,16 +92,12 @@ class SoftmaxStage : public OverlapStage<T> {
 
   void write_gradient(const ClassTile& tile, Scratch& scratch, const StageSlopes<T>& slopes) const {
     if (!slopes.any()) return Base::store_zeros(tile, scratch.planes.data());
-    if (params.has_labels) {
-      write_label_gradient(tile, scratch, slopes);
-    } else {
-      write_soft_gradient(tile, scratch, slopes);
-    }
+    if (params.has_labels) return write_label_gradient(tile, scratch, slopes);
+    write_soft_gradient(tile, scratch, slopes);
     Base::store_gradient(tile, scratch.planes.data());
   }
 
-  using Base::classes, Base::class_weights, Base::input, Base::params, Base::pitch,
-      Base::weighting;
+  using Base::classes, Base::class_weights, Base::input, Base::params, Base::pitch, Base::weighting;
 
  private:
   using PartLoops = ClasswiseLoops<Part, T>;
@@ -111,9 +107,7 @@ class SoftmaxStage : public OverlapStage<T> {
   const PositionTile<T>& own(const Scratch& scratch) const {
     return weighting.of_class_loss(scratch.weighting);
   }
-  const int32_t* labels(const Scratch& scratch) const {
-    return scratch.weighting.positions.label;
-  }
+  const int32_t* labels(const Scratch& scratch) const { return scratch.weighting.positions.label; }
 
   // ---- labels -----------------------------------------------------------------------------------
 
@@ -131,13 +125,14 @@ class SoftmaxStage : public OverlapStage<T> {
       Loops::dots(planes, shape, label, class_weights.data(), &lanes);
       std::copy_n(lanes.dot, tile.count, scratch.part.dot);
     }
+    const TileAhead ahead(input, tile);
     if (slopes != nullptr) {
       Loops::template exponentials<true, kHasPart, true>(
-          planes, shape, label, {slopes->a.data(), slopes->b.data()}, &lanes);
+          planes, shape, label, {slopes->a.data(), slopes->b.data()}, ahead, &lanes);
     } else {
       (stores ? Loops::template exponentials<true, kHasPart, false>
               : Loops::template exponentials<false, kHasPart, false>)(planes, shape, label, {},
-                                                                      &lanes);
+                                                                      ahead, &lanes);
     }
     Loops::weigh(scratch.weighting.positions.w, tile.count, &lanes);
     if constexpr (kHasPart) {  // the loss takes differences alone
@@ -153,12 +148,12 @@ class SoftmaxStage : public OverlapStage<T> {
       counts[0].add(Loops::whole_counts(scratch.lanes, w, tile.count));
       return;
     }
-    const auto count = params.rules.squared ? Loops::template counts<true>
-                                            : Loops::template counts<false>;
+    const auto count =
+        params.rules.squared ? Loops::template counts<true> : Loops::template counts<false>;
     for (int64_t c = 0; c < params.classes; ++c) {
       if (!classes.counts[c]) continue;
-      counts[c].add(count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w,
-                          tile.count));
+      counts[c].add(
+          count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w, tile.count));
     }
   }
 
@@ -192,8 +187,16 @@ class SoftmaxStage : public OverlapStage<T> {
                                           &scratch.part);
       pointwise = {scratch.part.all, scratch.part.label, scratch.part.base, class_weights.data()};
     }
+    // A plane leaves for memory while the next one is computed.
+    T* const memory = Base::gradient_memory(tile);
     const auto run = [&](auto gradient) {
-      gradient(planes, shape, label, lanes, of_classes, pointwise, scratch.active);
+      for (int64_t c = 0; c < params.classes; ++c) {
+        T* plane = planes + c * pitch;
+        gradient(plane, c, tile.count, label, lanes, of_classes, pointwise, scratch.active);
+        if (memory == nullptr) continue;
+        store_run(plane, memory + c * params.grad_input.class_stride, tile.count, Base::streams);
+      }
+      if (memory == nullptr) Base::store_gradient(tile, planes);
     };
     if constexpr (kHasPart) {
       if (smooths()) {
@@ -249,9 +252,11 @@ class SoftmaxStage : public OverlapStage<T> {
         Loops::no_slopes(plane, t, lanes.inverse, tile.count);
         continue;
       }
-      (params.rules.squared ? Loops::template slopes<true> : Loops::template slopes<false>)(
-          plane, t, lanes.inverse, scratch.weighting.weights.w_of(c), slopes.a[c], slopes.b[c],
-          tile.count, lanes.m);
+      (params.rules.squared ? Loops::template slopes<true>
+                            : Loops::template slopes<false>)(plane, t, lanes.inverse,
+                                                             scratch.weighting.weights.w_of(c),
+                                                             slopes.a[c], slopes.b[c], tile.count,
+                                                             lanes.m);
     }
     find_active(tile, scratch, slopes);
     if constexpr (kHasPart) add_soft_part(tile, scratch, slopes);
