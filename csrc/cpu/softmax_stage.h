@@ -152,8 +152,10 @@ class SoftmaxStage : public OverlapStage<T> {
         params.rules.squared ? Loops::template counts<true> : Loops::template counts<false>;
     for (int64_t c = 0; c < params.classes; ++c) {
       if (!classes.counts[c]) continue;
-      counts[c].add(
-          count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w, tile.count));
+      SoftCounts own =
+          count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w, tile.count);
+      if (own.input_sum != own.input_sum) own.intersection = own.input_sum;  // NaN times 0
+      counts[c].add(own);
     }
   }
 
