@@ -71,6 +71,20 @@ class OverlapDriver {
     const int64_t last = sample * blocks + (own + 1) * blocks / segments_;
     for (int64_t block = first; block < last; ++block) stage_.tiling.for_each_tile(block, visit);
   }
+  // From the last to the first: after a pass forward the last ones are still in the caches.
+  template <class Visit>
+  void for_each_tile_backwards(int64_t segment, Visit&& visit) const {
+    const int64_t blocks = stage_.tiling.blocks_per_sample();
+    const int64_t sample = segment / segments_, own = segment % segments_;
+    const int64_t first = sample * blocks + own * blocks / segments_;
+    ClassTile tiles[ClassTiling::kTilesPerBlock];
+    for (int64_t block = sample * blocks + (own + 1) * blocks / segments_ - 1; block >= first;
+         --block) {
+      int64_t count = 0;
+      stage_.tiling.for_each_tile(block, [&](const ClassTile& tile) { tiles[count++] = tile; });
+      while (count > 0) visit(tiles[--count]);
+    }
+  }
 
   bool weigh(const ClassTile& tile, Scratch& scratch) {
     const int64_t bad = stage_.weighting.weigh(tile, scratch.weighting);
@@ -91,21 +105,26 @@ class OverlapDriver {
   }
 
   void write_gradient(int64_t segment, const StageSlopes<T>& slopes, Scratch& scratch) {
-    for_each_tile(segment, [&](const ClassTile& tile) {
+    scratch.weighting.backwards = true;
+    for_each_tile_backwards(segment, [&](const ClassTile& tile) {
       if (weigh(tile, scratch)) stage_.write_gradient(tile, scratch, slopes);
     });
+    scratch.weighting.backwards = false;
   }
 
-  // body(segment, scratch) for those of the samples [begin, end).
-  template <class Body>
+  // body(segment, scratch) for those of the samples [begin, end); kBackwards: from the last one.
+  template <bool kBackwards = false, class Body>
   void run(int64_t begin, int64_t end, Body&& body) const {
     const int64_t per_segment = stage_.tiling.elements_per_block() *
                                 stage_.tiling.blocks_per_sample() / std::max<int64_t>(segments_, 1);
     const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(per_segment, 1));
-    parallel_for_((end - begin) * segments_, grain, [&](int64_t first, int64_t last) {
+    const int64_t all = (end - begin) * segments_;
+    parallel_for_(all, grain, [&](int64_t first, int64_t last) {
       Scratch scratch;
       stage_.prepare(scratch);
-      for (int64_t i = first; i < last; ++i) body(begin * segments_ + i, scratch);
+      for (int64_t i = first; i < last; ++i) {
+        body(begin * segments_ + (kBackwards ? all - 1 - i : i), scratch);
+      }
       finish_streaming();
     });
   }
@@ -225,7 +244,7 @@ class OverlapDriver {
 
   void write_gradients(const Operand* grad_output) {
     const std::vector<StageSlopes<T>> slopes = slopes_of_samples(grad_output);
-    run(0, samples_, [&](int64_t segment, Scratch& scratch) {
+    run<true>(0, samples_, [&](int64_t segment, Scratch& scratch) {
       write_gradient(segment, slopes[segment / segments_], scratch);
     });
   }
@@ -356,7 +375,7 @@ class OverlapDriver {
                       const int64_t first = sample * segments_, last = first + segments_;
                       for (int64_t i = first; i < last; ++i) count(i, adds_sums, scratch);
                       const StageSlopes<T> slopes = finish_sample(sample, scale);
-                      for (int64_t i = first; i < last; ++i) write_gradient(i, slopes, scratch);
+                      for (int64_t i = last; i-- > first;) write_gradient(i, slopes, scratch);
                     }
                     finish_streaming();
                   });
