@@ -164,8 +164,8 @@ inline bool varies(const OverlapParams& params, const TensorView* first_of_progr
 inline bool has_like_channels(const OverlapCall& call, const TensorView& input,
                               ProblemBuilder::Needs needs) {
   const bool pools_channels = call.per() == Per::kSample || call.per() == Per::kBatch;
-  return pools_channels && !call.softmax && !call.has_labels && !call.has_weight &&
-         !call.has_class_weight && !call.foreground && !needs.keep_places &&
+  return pools_channels && !call.softmax && !is_classwise(call.pointwise()) && !call.has_labels &&
+         !call.has_weight && !call.has_class_weight && !call.foreground && !needs.keep_places &&
          call.normalizer != Normalizer::kPositions && input.size[1] != 1 && input.rank < kMaxRank;
 }
 
