@@ -109,6 +109,7 @@ def classwise(
             line += " gradient"
         call = line, numbers, operands.ignore_index
         if torch.compiler.is_compiling():
+            others = autograd.distinct(others)
             loss, sums = CompiledClasswise.apply(input, call, code, target, *others)
         else:
             result = _apply_eagerly(input, (call, target, others, code, rest, return_stats))

@@ -133,6 +133,7 @@ def elementwise(
         if reduction != "none" and input.dtype in RESCALABLE:
             call += " gradient"
         if torch.compiler.is_compiling():
+            others = distinct(others)
             loss, sums = CompiledElementwise.apply(input, call, numbers, *code, target, *others)
         else:
             result = _apply_eagerly(
@@ -266,6 +267,11 @@ def viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
     if tensor.ndim == ndim > 0:
         return tensor
     return broadcast_view(on_device(tensor, input), ndim)
+
+
+def distinct(tensors: list[Tensor]) -> list[Tensor]:
+    """Views: Dynamo refuses a tensor that comes twice, as target and weight or as two weights."""
+    return [tensor.view_as(tensor) for tensor in tensors]
 
 
 def on_device(tensor: Tensor, input: Tensor) -> Tensor:

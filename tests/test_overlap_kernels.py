@@ -326,3 +326,14 @@ def test_a_compiled_graph_holds_the_kernels(name):
                 results.append((loss.detach(), torch.autograd.grad(3 * loss, leaf)[0]))
         for wanted, got in zip(*results, strict=True):
             torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("skip_absent", (False, True))
+def test_a_dice_part_of_weight_zero_is_still_counted(skip_absent):
+    """Stats hold its sums although it has no slopes, by whose way they come otherwise."""
+    logits, labels = torch.randn(2, 3, 5, 6), torch.randint(0, 3, (2, 5, 6))
+    options = dict(dice_weight=0.0, skip_absent=skip_absent, return_stats=True)
+    _, got = fl.dice_cross_entropy_loss(logits.requires_grad_(), labels, **options)
+    _, wanted = fl.reference.dice_cross_entropy_loss(logits, labels, **options)
+    for field in ("intersection", "input_sum", "target_sum"):
+        torch.testing.assert_close(getattr(got, field), getattr(wanted, field))

@@ -381,3 +381,22 @@ def test_tensor_subclass_parameter():
     assert type(loss) is torch.Tensor
     loss.backward()
     torch.testing.assert_close(parameter.grad, torch.full((3,), 2 / 3))
+
+
+@pytest.mark.parametrize("name", ("mse_loss", "cross_entropy", "dice_cross_entropy_loss"))
+def test_compile_with_one_tensor_in_several_places(name):
+    """Dynamo refuses it as two inputs of an autograd.Function."""
+    input = torch.randn(2, 3, 4, 5, requires_grad=True)
+    if name == "mse_loss":
+        target, options = torch.randn(2, 3, 4, 5), ("mask", "weight")
+    else:
+        target, options = torch.randint(0, 3, (2, 1, 4, 5)), ("mask", "weight_map")
+
+    def loss(input, target):
+        return getattr(F, name)(input, target, **dict.fromkeys(options, target))
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    values = [call(input, target) for call in (compiled, loss)]
+    assert torch.equal(*values)
+    assert torch.equal(*(torch.autograd.grad(value, input)[0] for value in values))

@@ -46,7 +46,9 @@ class SoftmaxStage : public OverlapStage<T> {
 
   // Whether the slopes are known before the logits: those of Dice, whose loss is linear in I, once
   // P and T are the sums of the weights.
-  bool foretells() const { return whole_ && params.rules.loss.kind == OverlapKind::kDice; }
+  bool foretells() const {  // of part 0 there are no slopes, by whose way the counts come
+    return whole_ && params.rules.part != 0 && params.rules.loss.kind == OverlapKind::kDice;
+  }
   // Adds what is known of the counts then.
   void add_known(const ClassTile& tile, const Scratch& scratch, SoftCounts* counts) const {
     const double sum = SumLoops<T>::sum(scratch.weighting.positions.w, tile.count);
