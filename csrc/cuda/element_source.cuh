@@ -1,7 +1,9 @@
 // One element of the index space, whatever the strides and dtypes of its tensors: where it lies,
-// and what programs read there.
+// and what programs read there. `Params` is a family's params struct; where its operands have
+// classes, the elements are positions.
 #pragma once
 
+#include "core/classwise_params.h"
 #include "cuda/program_eval.cuh"
 #include "cuda/vector_access.cuh"
 
@@ -42,23 +44,43 @@ struct Coordinates {
   }
 };
 
+// m w, or exactly 0 where an element does not exist: what is multiplied by it is selected, too.
+template <class O>
+__device__ __forceinline__ O mask_times_weight(O mask, O weight) {
+  return mask == O(0) || weight == O(0) ? O(0) : mask * weight;
+}
+
+// The operand of an element.
+__device__ __forceinline__ const Operand& at_elements(const Operand& operand) { return operand; }
+__device__ __forceinline__ const Operand& at_elements(const ClassOperand& operand) {
+  return operand.positions;
+}
+
 // Where the channels of an element's position lie in the input.
 struct ChannelOffsets {
-  int64_t first, stride;
+  int64_t count, first, stride;
 
-  __device__ __forceinline__ ChannelOffsets(const ElementwiseParams& params, int64_t index) {
+  template <class Params>
+  __device__ __forceinline__ ChannelOffsets(const Params& params, int64_t index) {
     const Extents& extents = params.extents;
-    const int64_t channel = index / extents.inner % extents.channels;
-    index -= channel * extents.inner;
-    first = params.input.offset(extents, index);
-    stride =
-        extents.channels == 1 ? 0 : params.input.offset(extents, index + extents.inner) - first;
+    const Operand& input = at_elements(params.input);
+    if constexpr (requires { params.input.class_stride; }) {
+      count = params.classes;
+      stride = params.input.class_stride;
+    } else {
+      count = extents.channels;
+      index -= index / extents.inner % count * extents.inner;
+      stride = count == 1
+                   ? 0
+                   : input.offset(extents, index + extents.inner) - input.offset(extents, index);
+    }
+    first = input.offset(extents, index);
   }
 };
 
-template <class O>
+template <class O, class Params>
 struct ElementSource {
-  const ElementwiseParams& params;
+  const Params& params;
   const Coordinates& coordinates;
 
   __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
@@ -66,22 +88,23 @@ struct ElementSource {
     return {as_mask(coordinates.load<O>(operand), operand.dtype)};
   }
   __device__ __forceinline__ Pack<O, 1> target() const {
-    return {coordinates.load<O>(params.target)};
+    return {coordinates.load<O>(at_elements(params.target))};
   }
   __device__ __forceinline__ bool has(int) const { return true; }
   __device__ __forceinline__ int64_t target_integer(int) const {
-    return load_integer(params.target.data, params.target.dtype, coordinates.offset(params.target));
+    const Operand& target = at_elements(params.target);
+    return load_integer(target.data, target.dtype, coordinates.offset(target));
   }
 };
 
 // The same for programs of all terms.
-template <class O>
-struct IndexedSource : ElementSource<O> {
+template <class O, class Params>
+struct IndexedSource : ElementSource<O, Params> {
   int64_t element;
 
-  __device__ __forceinline__ IndexedSource(const ElementwiseParams& params,
-                                           const Coordinates& coordinates, int64_t index)
-      : ElementSource<O>{params, coordinates}, element(index) {}
+  __device__ __forceinline__ IndexedSource(const Params& params, const Coordinates& coordinates,
+                                           int64_t index)
+      : ElementSource<O, Params>{params, coordinates}, element(index) {}
 
   __device__ __forceinline__ int64_t index() const { return element; }
   __device__ __forceinline__ Span span() const { return {0, 1}; }
@@ -89,21 +112,22 @@ struct IndexedSource : ElementSource<O> {
     return {this->coordinates.template load<O>(this->params.bindings.tensor[tensor])};
   }
   __device__ __forceinline__ Pack<O, 1> variance(const Instruction& instruction) const {
-    const ElementwiseParams& p = this->params;
+    const Params& p = this->params;
     const ChannelOffsets channel(p, element);
-    return {static_cast<O>(variance_holds_at(p.bindings, instruction, p.input, p.extents.channels,
-                                             channel.first, channel.stride))};
+    return {static_cast<O>(variance_holds_at(p.bindings, instruction, at_elements(p.input),
+                                             channel.count, channel.first, channel.stride))};
   }
 };
 
 // The values of a program at the element with this index. Not inlined: the kernels of all losses
 // share it.
-template <class O>
-__device__ __noinline__ O element_values(const KernelCall& call, const Program& program, int begin,
+template <class O, class Call>
+__device__ __noinline__ O element_values(const Call& call, const Program& program, int begin,
                                          int end, int64_t index) {
+  using Params = std::decay_t<decltype(call.params)>;
   const Coordinates coordinates(call.params.extents, index);
   return program_values<O, 1>(call, program, begin, end,
-                              IndexedSource<O>(call.params, coordinates, index))
+                              IndexedSource<O, Params>(call.params, coordinates, index))
       .at[0];
 }
 

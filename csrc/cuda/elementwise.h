@@ -12,16 +12,9 @@
 #include <cstddef>
 
 #include "core/elementwise_params.h"
-
-struct CUstream_st;
+#include "cuda/launch_context.h"
 
 namespace fusedloss::cuda {
-
-struct LaunchContext {
-  CUstream_st* stream = nullptr;
-  int device = 0;
-  void* workspace = nullptr;  // aligned to 16 bytes; not read before it is written
-};
 
 size_t elementwise_workspace_bytes(const ElementwiseParams& params);
 

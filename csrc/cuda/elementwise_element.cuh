@@ -7,15 +7,8 @@
 #include "core/stored_gradient.h"
 #include "cuda/elementwise_call.h"
 #include "losses/registry.h"
-#include "regions/program.h"
 
 namespace fusedloss::cuda {
-
-// m w, or exactly 0 where the element does not exist: what is multiplied by it is selected, too.
-template <class O>
-__device__ __forceinline__ O mask_times_weight(O mask, O weight) {
-  return mask == O(0) || weight == O(0) ? O(0) : mask * weight;
-}
 
 template <class Loss, class O>
 __device__ __forceinline__ O element_value(const Loss& loss, O x, O t, O pos_weight) {

@@ -38,10 +38,6 @@ inline bool scale_depends_on_data(const ElementwiseParams& p) {
 
 class ElementwisePlanner {
  public:
-  static constexpr int64_t kBlockThreads = 256;
-  static constexpr int64_t kEnoughChunks = 2048;  // several blocks for every multiprocessor
-  static constexpr int64_t kMostSteps = 16;       // of a block within a chunk
-
   ElementwisePlanner(const ElementwiseParams& params, Pass pass)
       : p_(params), extents_(params.extents), lanes_(16 / item_size(params.input.dtype)) {
     call_.params = params;
@@ -64,7 +60,7 @@ class ElementwisePlanner {
     const bool vector =
         suits_vectors() && ((by_planes && walk_planar()) || walk_flat() || walk_planar());
     if (!vector) walk_strided();
-    plan_ranges();
+    Cut::ranges(p_, &call_);
     return {vector, call_};
   }
 
@@ -84,8 +80,6 @@ class ElementwisePlanner {
     }
     return result;
   }
-
-  static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
   int64_t samples() const { return std::max<int64_t>(extents_.samples, 1); }
 
@@ -139,7 +133,7 @@ class ElementwisePlanner {
     call_.inner = extents_.elements() / call_.rows;
     call_.channels_inside = extents_.inner == 1 ? extents_.channels : 1;
     call_.region_repeats = call_.weight_repeats = false;
-    cut(divide_up(call_.inner + lanes_ - 1, lanes_));
+    cut(Cut::divide_up(call_.inner + lanes_ - 1, lanes_));
     return make_views([&](const Operand& o, View* view) { return flat_view(o, view); });
   }
 
@@ -175,7 +169,7 @@ class ElementwisePlanner {
     call_.channels_inside = 1;
     call_.region_repeats = p_.region.is_positional;
     call_.weight_repeats = weight_is_positional();
-    cut(divide_up(call_.inner + lanes_ - 1, lanes_));
+    cut(Cut::divide_up(call_.inner + lanes_ - 1, lanes_));
     return make_views([&](const Operand& o, View* view) { return planar_view(o, view); });
   }
 
@@ -236,38 +230,9 @@ class ElementwisePlanner {
     return p_.weight_source ? p_.weight_source.is_positional : !p_.weight.varies_over_channels;
   }
 
-  // ---- ranges -----------------------------------------------------------------------------------
-
-  void plan_ranges() {
-    if (p_.bindings.ranges == 0 || extents_.elements() == 0) return;
-    call_.range_samples = p_.bindings.places.samples;  // the outermost axis, if there are several
-    call_.range_positions = extents_.positions() / call_.range_samples;
-    call_.elements_per_range = extents_.elements() / call_.range_samples;
-    const int64_t steps = divide_up(call_.range_positions, kBlockThreads);
-    const int64_t per_chunk =
-        std::clamp<int64_t>(steps * call_.range_samples / kEnoughChunks, 1, kMostSteps);
-    call_.range_slots = per_chunk * kBlockThreads;
-    call_.range_chunks = divide_up(steps, per_chunk);
-    for (int i = 0; i < p_.weight_source.length; ++i) {
-      const Instruction& normalize = p_.weight_source.instruction[i];
-      if (normalize.opcode != Opcode::kNormalize) continue;
-      bool repeats = true;
-      for (int k = normalize.extent; k < i; ++k) {
-        repeats = repeats && !varies_over_channels(p_.weight_source.instruction[k], p_.bindings,
-                                                   p_.bindings.places.spatial);
-      }
-      if (repeats) call_.repeating_ranges |= 1u << normalize.source;
-    }
-  }
-
   void cut(int64_t slots_per_row) {
-    const int64_t steps_per_row = divide_up(slots_per_row, kBlockThreads);
-    const int64_t steps = steps_per_row * call_.rows / kEnoughChunks;
-    const int64_t per_chunk = std::clamp<int64_t>(
-        steps, 1, std::max<int64_t>(1, kMostSteps / std::max<int64_t>(call_.channels, 1)));
-    call_.slots_per_chunk = per_chunk * kBlockThreads;
-    call_.chunks_per_row = divide_up(steps_per_row, per_chunk);
-    call_.chunks = call_.chunks_per_row * call_.rows;
+    const int64_t channels = std::max<int64_t>(call_.channels, 1);
+    Cut::rows(slots_per_row, Cut::kBlockThreads, Cut::kMostSteps / channels, &call_);
   }
 
   const ElementwiseParams& p_;

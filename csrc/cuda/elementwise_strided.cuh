@@ -8,7 +8,7 @@
 #include "cuda/any_loss.h"
 #include "cuda/element_source.cuh"
 #include "cuda/elementwise_element.cuh"
-#include "cuda/elementwise_finish.cuh"
+#include "cuda/phases.cuh"
 #include "cuda/region_eval.cuh"
 
 namespace fusedloss::cuda {
@@ -56,7 +56,7 @@ class StridedBlock {
       if constexpr (kPrograms) {
         evaluate(channel, element, mask, weight);
       } else if (p_.region && (channel == 0 || !call_.region_repeats)) {
-        const ElementSource<O> source{p_, coordinates};
+        const ElementSource<O, ElementwiseParams> source{p_, coordinates};
         mask = region_values<O, 1>(p_.region, p_.bindings, source).at[0];
       }
       if (p_.weight && (channel == 0 || !call_.weight_repeats)) {

@@ -13,7 +13,7 @@
 
 #include "cuda/any_loss.h"
 #include "cuda/elementwise_element.cuh"
-#include "cuda/elementwise_finish.cuh"
+#include "cuda/phases.cuh"
 #include "cuda/region_eval.cuh"
 #include "cuda/slot_source.cuh"
 #include "cuda/vector_access.cuh"

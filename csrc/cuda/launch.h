@@ -21,6 +21,7 @@ inline void check(cudaError_t error, const char* what) {
 struct LaunchShape {
   int64_t blocks = 1;
   int threads = 256;
+  int64_t shared_bytes = 0;  // dynamic
   bool cooperative = false;  // all blocks resident at once: the kernel may call grid_barrier()
   cudaStream_t stream = nullptr;
 };
@@ -33,6 +34,7 @@ void launch(const LaunchShape& shape, void (*kernel)(Parameters...), Arguments&&
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
   config.blockDim = dim3(static_cast<unsigned>(shape.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
   config.stream = shape.stream;
   config.attrs = &attribute;
   config.numAttrs = shape.cooperative ? 1 : 0;
@@ -42,9 +44,11 @@ void launch(const LaunchShape& shape, void (*kernel)(Parameters...), Arguments&&
 
 // How many blocks of `kernel` the device holds at once.
 template <class... Parameters>
-int64_t resident_blocks(void (*kernel)(Parameters...), int threads, int device) {
+int64_t resident_blocks(void (*kernel)(Parameters...), int threads, int64_t shared_bytes,
+                        int device) {
   int per_multiprocessor = 0, multiprocessors = 0;
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, 0),
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads,
+                                                      static_cast<size_t>(shared_bytes)),
         "occupancy");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
         "device attribute");

@@ -9,7 +9,6 @@
 
 #include <type_traits>
 
-#include "core/elementwise_params.h"
 #include "regions/boxes.h"
 #include "regions/channels.h"
 #include "regions/disks.h"
@@ -193,9 +192,8 @@ inline __device__ __noinline__ bool variance_holds_at(const Bindings& bindings,
 // The place of an element and those after it in the order of the index space.
 class PlaceWalk {
  public:
-  __device__ __forceinline__ PlaceWalk(const ElementwiseParams& params, int64_t index)
-      : params_(params) {
-    const Extents& extents = params.extents;
+  __device__ __forceinline__ PlaceWalk(const Extents& extents, const Places& places, int64_t index)
+      : extents_(extents), places_(places) {
 #pragma unroll 1
     for (int axis = extents.rank - 1; axis >= 0; --axis) {
       const int64_t size = extents.size[axis];
@@ -212,15 +210,14 @@ class PlaceWalk {
 
   // To the next element; whether that is another position, not another channel of this one.
   __device__ __forceinline__ bool advance() {
-    const Extents& extents = params_.extents;
     bool moved = false;
 #pragma unroll 1
-    for (int axis = extents.rank - 1; axis >= 0; --axis) {
+    for (int axis = extents_.rank - 1; axis >= 0; --axis) {
       int64_t& own = coordinate(axis);
       ++own;
-      const bool stays = own < extents.size[axis];
+      const bool stays = own < extents_.size[axis];
       if (!stays) own = 0;
-      moved = moved || params_.bindings.places.role[axis] != Places::kChannel;
+      moved = moved || places_.role[axis] != Places::kChannel;
       if (stays) break;
     }
     return moved;
@@ -230,13 +227,14 @@ class PlaceWalk {
 
  private:
   __device__ __forceinline__ int64_t& coordinate(int axis) {
-    const int role = params_.bindings.places.role[axis];
+    const int role = places_.role[axis];
     return role == Places::kSample    ? place_.sample
            : role == Places::kChannel ? place_.channel
                                       : place_.at[role];
   }
 
-  const ElementwiseParams& params_;
+  const Extents& extents_;
+  const Places& places_;
   Place place_;
 };
 

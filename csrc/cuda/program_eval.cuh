@@ -6,9 +6,11 @@
 //     source.weight(k)               the values of the programs' tensor k
 //     source.variance(instruction)   whether the variance of the input's channels holds
 //     source.index(), source.span()  the index of lane 0 in the index space, the lanes that exist
+//
+// `Call` is a family's CallFrame; of its params the extents and the bindings are looked at.
 #pragma once
 
-#include "cuda/elementwise_call.h"
+#include "cuda/call_frame.h"
 #include "cuda/place_terms.cuh"
 #include "cuda/region_eval.cuh"
 #include "weights/normalized.h"
@@ -16,12 +18,12 @@
 namespace fusedloss::cuda {
 
 // value(place) of every lane; once for all channels of a position where the value is the same.
-template <class O, int kSize, class Source, class F>
-__device__ __forceinline__ Pack<O, kSize> at_places(const KernelCall& call, const Source& source,
+template <class O, int kSize, class Call, class Source, class F>
+__device__ __forceinline__ Pack<O, kSize> at_places(const Call& call, const Source& source,
                                                     bool repeats, F&& value) {
   const Span span = source.span();
   Pack<O, kSize> result{};
-  PlaceWalk walk(call.params, source.index() + span.begin);
+  PlaceWalk walk(call.params.extents, call.params.bindings.places, source.index() + span.begin);
   O latest = O(0);
 #pragma unroll 1
   for (int i = span.begin; i < span.end; ++i) {
@@ -43,8 +45,8 @@ __device__ __forceinline__ Pack<O, kSize> everywhere(O value) {
   return result;
 }
 
-template <class O, int kSize, class Source>
-__device__ __forceinline__ Pack<O, kSize> program_term(const KernelCall& call,
+template <class O, int kSize, class Call, class Source>
+__device__ __forceinline__ Pack<O, kSize> program_term(const Call& call,
                                                        const Instruction& instruction,
                                                        const Source& source) {
   const Bindings& bindings = call.params.bindings;
@@ -70,8 +72,8 @@ __device__ __forceinline__ Pack<O, kSize> program_term(const KernelCall& call,
 }
 
 // By the range that the phase of value_ranges.cuh has found for each sample.
-template <class O, int kSize, class Source>
-__device__ __forceinline__ Pack<O, kSize> normalised(const KernelCall& call,
+template <class O, int kSize, class Call, class Source>
+__device__ __forceinline__ Pack<O, kSize> normalised(const Call& call,
                                                      const Instruction& instruction,
                                                      const Source& source,
                                                      const Pack<O, kSize>& values) {
@@ -123,10 +125,9 @@ class LocalStack {
 
 // What the instructions [begin, end) yield; there is at least one. Lanes outside the span are
 // anything.
-template <class O, int kSize, class Source>
-__device__ __forceinline__ Pack<O, kSize> program_values(const KernelCall& call,
-                                                         const Program& program, int begin, int end,
-                                                         const Source& source) {
+template <class O, int kSize, class Call, class Source>
+__device__ __forceinline__ Pack<O, kSize> program_values(const Call& call, const Program& program,
+                                                         int begin, int end, const Source& source) {
   LocalStack<O, kSize> stack;
 #pragma unroll 1
   for (int i = begin; i < end; ++i) {

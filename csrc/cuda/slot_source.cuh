@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/element_source.cuh"
+#include "cuda/elementwise_call.h"
 #include "cuda/program_eval.cuh"
 #include "cuda/vector_access.cuh"
 
@@ -115,9 +116,8 @@ struct ProgramSource : SlotSource<O, kLanes> {
 #pragma unroll 1
     for (int i = span().begin; i < span().end; ++i) {
       const ChannelOffsets channel(call.params, index() + i);
-      const bool holds =
-          variance_holds_at(call.params.bindings, instruction, call.params.input,
-                            call.params.extents.channels, channel.first, channel.stride);
+      const bool holds = variance_holds_at(call.params.bindings, instruction, call.params.input,
+                                           channel.count, channel.first, channel.stride);
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         if (lane == i) result.at[lane] = static_cast<O>(holds);

@@ -7,7 +7,6 @@
 
 #include "cuda/block_reduce.cuh"
 #include "cuda/element_source.cuh"
-#include "cuda/elementwise_call.h"
 #include "weights/normalized.h"
 
 namespace fusedloss::cuda {
@@ -38,8 +37,8 @@ __device__ __forceinline__ Range block_range(Range range) {
 
 // What this thread sees of a chunk. Where all channels of a position have one value, only the first
 // is looked at.
-template <class O>
-__device__ __forceinline__ Range chunk_range(const KernelCall& call, const Instruction& normalize,
+template <class O, class Call>
+__device__ __forceinline__ Range chunk_range(const Call& call, const Instruction& normalize,
                                              int end, int64_t sample, int64_t chunk) {
   const Extents& extents = call.params.extents;
   const bool repeats = (call.repeating_ranges >> normalize.source & 1) != 0;
@@ -59,7 +58,8 @@ __device__ __forceinline__ Range chunk_range(const KernelCall& call, const Instr
 }
 
 // Run by one block when all partial results are there.
-inline __device__ __noinline__ void finish_ranges(const KernelCall& call) {
+template <class Call>
+__device__ __noinline__ void finish_ranges(const Call& call) {
   const int64_t count = call.params.bindings.ranges * call.range_samples;
 #pragma unroll 1
   for (int64_t i = 0; i < count; ++i) {
@@ -77,8 +77,8 @@ inline __device__ __noinline__ void finish_ranges(const KernelCall& call) {
 }
 
 // O is the type of the arithmetic. The grid is synchronised afterwards by the caller.
-template <class O>
-__device__ __noinline__ void find_ranges(const KernelCall& call) {
+template <class O, class Call>
+__device__ __noinline__ void find_ranges(const Call& call) {
   const Program& program = call.params.weight_source;
 #pragma unroll 1
   for (int64_t work = blockIdx.x; work < call.range_samples * call.range_chunks;

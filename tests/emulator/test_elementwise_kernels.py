@@ -203,11 +203,11 @@ def test_probability_outside_is_a_device_assert():
 # ---- seeded bugs ----------------------------------------------------------------
 
 REDUCE = "csrc/cuda/block_reduce.cuh"
-FINISH = "csrc/cuda/elementwise_finish.cuh"
+FINISH = "csrc/cuda/phases.cuh"
 VECTOR = "csrc/cuda/elementwise_vector.cuh"
 STRIDED = "csrc/cuda/elementwise_strided.cuh"
 ACCESS = "csrc/cuda/vector_access.cuh"
-LAUNCH = "csrc/cuda/elementwise_launch.cuh"
+LAUNCH = "csrc/cuda/launch_call.cuh"
 WRONG = "wrong"  # no error of the emulator, but a wrong result
 
 TAKE = "    __threadfence();\n    is_last ="

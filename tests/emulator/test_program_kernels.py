@@ -99,7 +99,7 @@ def test_same_bits_under_every_schedule_and_grid(name):
 
 # ---- seeded bugs ----------------------------------------------------------------
 
-FINISH = "csrc/cuda/elementwise_finish.cuh"
+FINISH = "csrc/cuda/phases.cuh"
 RANGES = "csrc/cuda/value_ranges.cuh"
 VECTOR = "csrc/cuda/elementwise_vector.cuh"
 PLACES = "csrc/cuda/place_terms.cuh"

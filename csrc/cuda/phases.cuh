@@ -1,9 +1,10 @@
 // From the partial sums of all chunks to the loss, the statistics and the gradient's scale; and the
-// frame that every elementwise kernel runs in: chunks, partial sums, last-block finish, phases.
+// frame that every kernel runs in: chunks, partial sums, last-block finish, phases. `Call` is a
+// family's CallFrame with its params.
 #pragma once
 
 #include "cuda/block_reduce.cuh"
-#include "cuda/elementwise_call.h"
+#include "cuda/call_frame.h"
 #include "cuda/grid_barrier.h"
 #include "cuda/value_ranges.cuh"
 #include "cuda/vector_access.cuh"
@@ -34,7 +35,8 @@ struct Tally {
   }
 };
 
-__device__ __forceinline__ double given_number(const ElementwiseParams& p) {
+template <class Params>
+__device__ __forceinline__ double given_number(const Params& p) {
   if (!p.given_normalizer) return p.given_number;
   return load_number<double>(p.given_normalizer.data, p.given_normalizer.dtype, 0);
 }
@@ -49,7 +51,8 @@ __device__ __forceinline__ Sums unmasked_sums(const Extents& extents) {
 }
 
 // Step (tid, stride) of adding up the chunks of one sample.
-__device__ __forceinline__ void add_chunks(const KernelCall& call, int64_t sample, int64_t first,
+template <class Call>
+__device__ __forceinline__ void add_chunks(const Call& call, int64_t sample, int64_t first,
                                            int64_t stride, double (&values)[kPartials]) {
   const int64_t begin = sample * call.chunks_per_sample();
 #pragma unroll 1
@@ -63,9 +66,10 @@ __device__ __forceinline__ void add_chunks(const KernelCall& call, int64_t sampl
 }
 
 // Writes total and normalizer of a sample; its number of selected elements is returned.
-__device__ __forceinline__ double finish_sample(const KernelCall& call, int64_t sample,
+template <class Call>
+__device__ __forceinline__ double finish_sample(const Call& call, int64_t sample,
                                                 const double (&values)[kPartials]) {
-  const ElementwiseParams& p = call.params;
+  const auto& p = call.params;
   Sums sums;
   if (call.masked) {
     sums = {values[kTotal], values[kWeights], values[kMask],
@@ -85,8 +89,9 @@ __device__ __forceinline__ double finish_sample(const KernelCall& call, int64_t 
 }
 
 // Run by one block when all partial sums are there.
-inline __device__ __noinline__ void finish(const KernelCall& call) {
-  const ElementwiseParams& p = call.params;
+template <class Call>
+__device__ __noinline__ void finish(const Call& call) {
+  const auto& p = call.params;
   const SumsLayout layout{p.extents.samples};
   double counts[2] = {0, 0};  // selected elements, samples that have one
   const bool by_thread = call.chunks_per_sample() < 32;
@@ -120,8 +125,9 @@ inline __device__ __noinline__ void finish(const KernelCall& call) {
 
 // What the derivatives of a sample are multiplied by, besides mask and weight. 0: the gradient is
 // 0.
-__device__ __forceinline__ double scale_of_sample(const KernelCall& call, int64_t sample) {
-  const ElementwiseParams& p = call.params;
+template <class Call>
+__device__ __forceinline__ double scale_of_sample(const Call& call, int64_t sample) {
+  const auto& p = call.params;
   const SumsLayout layout{p.extents.samples};
   if (call.pass == Pass::kBackward) {
     if (p.reduction == Reduction::kNone) return 1;
@@ -138,9 +144,8 @@ __device__ __forceinline__ double scale_of_sample(const KernelCall& call, int64_
 
 // `Block` has its `Tally` (of the first kSums partial sums) and visit(row, first slot, sums_only,
 // tally) for one chunk.
-template <class Block>
-__device__ __forceinline__ void run_chunks(const Block& block, const KernelCall& call,
-                                           bool sums_only) {
+template <class Block, class Call>
+__device__ __forceinline__ void run_chunks(const Block& block, const Call& call, bool sums_only) {
 #pragma unroll 1
   for (int64_t chunk = blockIdx.x; chunk < call.chunks; chunk += gridDim.x) {
     typename Block::Tally tally;
@@ -162,8 +167,8 @@ __device__ __forceinline__ void run_chunks(const Block& block, const KernelCall&
 
 // The whole of a kernel. Two phases where a gradient must wait for the sums of mask and weight, and
 // one before them where weights are normalised by their range.
-template <class Block>
-__device__ __forceinline__ void run_phases(const Block& block, const KernelCall& call) {
+template <class Block, class Call>
+__device__ __forceinline__ void run_phases(const Block& block, const Call& call) {
   if constexpr (Block::kHasRanges) {
     if (call.range_samples > 0) {
       find_ranges<typename Block::O>(call);
