@@ -1,0 +1,216 @@
+// Which kernel runs an overlap call and how its positions are cut. Host code without device calls.
+//
+// The kernel for planes takes several positions per thread where each class of input and gradient
+// is a contiguous, aligned run; everything else goes to the strided kernel, a position per thread.
+#pragma once
+
+#include <algorithm>
+#include <optional>
+
+#include "core/overlap_params.h"
+#include "cuda/overlap_call.h"
+
+namespace fusedloss::cuda {
+
+struct OverlapPlan {
+  bool planar = false;
+  OverlapCall call;
+};
+
+// How many classes have their soft counts in shared memory at once.
+constexpr int64_t kClassGroup = 64;
+// How many have an entry in the table that each block keeps.
+constexpr int kTableClasses = 128;
+// Positions that a thread of the planar kernel takes at once, of any type.
+constexpr int kPlanarLanes = 4;
+
+class OverlapPlanner {
+ public:
+  explicit OverlapPlanner(const OverlapParams& params) : p_(params) {
+    const Pass forward = p_.grad_input ? Pass::kForwardGradient : Pass::kForward;
+    call_.pass = p_.grad_output ? Pass::kBackward : forward;
+    call_.masked = p_.region || p_.weight_source || p_.weight_map;
+    call_.samples = p_.extents.samples;
+    copy_tensors();
+    copy_rules();
+  }
+
+  OverlapPlan plan() {
+    const bool planar = suits_planes();
+    if (!planar) {
+      call_.rows = std::max<int64_t>(1, call_.samples);
+      call_.inner = p_.extents.positions() / call_.rows;
+    }
+    call_.rows_per_sample = call_.rows / std::max<int64_t>(1, call_.samples);
+    const int64_t lanes = planar ? kPlanarLanes : 1;
+    const int64_t most_steps = p_.classes <= kClassGroup ? Cut::kMostSteps : 1;
+    Cut::rows(Cut::divide_up(call_.inner, lanes), Cut::kBlockThreads, most_steps, &call_);
+    if (p_.extents.positions() == 0 || p_.classes == 0) call_.chunks = call_.chunks_per_row = 0;
+    Cut::ranges(call_.params, &call_);
+    call_.has_sums = call_.pass != Pass::kBackward;
+    call_.sums_first = call_.pass == Pass::kForwardGradient;
+    if (planar) call_.kernel = planar_kernel();
+    return {planar, call_};
+  }
+
+ private:
+  static Vector vector(const Operand& operand) {
+    return {operand.data, operand.dtype, operand.stride[0]};
+  }
+
+  void copy_tensors() {
+    call_.extents = p_.extents;
+    call_.input = p_.input;
+    call_.target = p_.target;
+    call_.grad_input = p_.grad_input;
+    call_.weight = vector(p_.weight);
+    call_.grad_output = vector(p_.grad_output);
+    call_.loss = vector(p_.loss);
+    call_.sums = p_.sums;
+    WeightingParams& weighting = call_.params;
+    weighting.extents = p_.weighting;
+    weighting.classes = p_.classes;
+    weighting.input = {p_.seen_input, p_.input.class_stride};
+    // From an element to the first channel of its position.
+    if (p_.per_element) weighting.input.positions.stride[p_.weighting.channel_axis] = 0;
+    weighting.target = p_.seen_target;
+    weighting.weight_map = p_.weight_map;
+    weighting.region = p_.region;
+    weighting.weight_source = p_.weight_source;
+    weighting.bindings = p_.bindings;
+    call_.per_element = p_.per_element;
+  }
+
+  void copy_rules() {
+    const DType labels = p_.target.positions.dtype;
+    call_.has_labels = p_.has_labels;
+    call_.ignores = p_.ignores && (p_.ignore_index >= 0 || labels != DType::kUInt64);
+    call_.ignore_index = p_.ignore_index;
+    call_.activation = p_.activation;
+    call_.rules = p_.rules;
+    const PointwiseParams& part = p_.pointwise;
+    PointwiseCall& own = call_.pointwise;
+    own.kind = part.kind;
+    own.part = part.part;
+    own.label_smoothing = part.label_smoothing;
+    if (part.kind == PointwiseKind::kSoftmaxFocal) own.gamma = part.options[0];
+    own.class_weight = vector(part.class_weight);
+    own.pos_weight = part.pos_weight;
+    own.normalizer = part.normalizer;
+    own.given_normalizer = vector(part.given_normalizer);
+    own.given_number = part.given_number;
+  }
+
+  // The kernel that needs no more than the call has.
+  OverlapKernel planar_kernel() const {
+    const bool has_target = p_.has_labels || call_.planes.target_is_like_input;
+    const bool has_probabilities = call_.pointwise.is_classwise() && !p_.has_labels;
+    if (call_.masked || !has_target || has_probabilities || call_.pointwise.pos_weight ||
+        p_.classes > kTableClasses) {
+      return OverlapKernel::kGeneral;
+    }
+    return call_.pointwise ? OverlapKernel::kCompound : OverlapKernel::kPlain;
+  }
+
+  // ---- planes -----------------------------------------------------------------------------------
+
+  bool suits_planes() {
+    const DType dtype = p_.input.positions.dtype;
+    if (dtype == DType::kDouble || computes_in_double(p_)) return false;
+    if (p_.extents.positions() == 0 || p_.classes == 0) return false;
+    const int axis = first_axis_of_planes();
+    call_.inner = 1;
+    for (int i = axis; i < p_.extents.rank; ++i) call_.inner *= p_.extents.size[i];
+    call_.rows = p_.extents.positions() / call_.inner;
+    if (call_.inner < 32 * kPlanarLanes || call_.inner % kPlanarLanes != 0) return false;
+    if (p_.per_element && call_.rows != call_.samples) return false;
+    if (!is_aligned(p_.input, axis)) return false;
+    if (p_.grad_input && !is_aligned(p_.grad_input, axis)) return false;
+    if (!make_views(axis)) return false;
+    PlaneViews& views = call_.planes;
+    views.target_is_like_input = !p_.has_labels && is_aligned(p_.target, axis);
+    views.input_row_stride = plane_view(p_.input.positions, p_.extents, axis)->row_stride;
+    if (p_.grad_input) {
+      views.gradient_row_stride = plane_view(p_.grad_input.positions, p_.extents, axis)->row_stride;
+    }
+    return true;
+  }
+
+  // The axes from which on the input is one run; samples whose sums are kept apart end it.
+  int first_axis_of_planes() const {
+    const bool keeps_samples = p_.per_element || p_.rules.pools.by_sample();
+    int axis = p_.extents.rank;
+    int64_t expected = 1;
+    while (axis > (keeps_samples ? 1 : 0)) {
+      const int64_t size = p_.extents.size[axis - 1];
+      if (size != 1 && p_.input.positions.stride[axis - 1] != expected) break;
+      expected *= size;
+      --axis;
+    }
+    return axis;
+  }
+
+  bool is_aligned(const ClassOperand& operand, int axis) const {
+    const auto whole = [](int64_t stride) { return stride % kPlanarLanes == 0; };
+    const auto address = reinterpret_cast<uintptr_t>(operand.positions.data);
+    const auto view = plane_view(operand.positions, p_.extents, axis);
+    return operand.positions.dtype == p_.input.positions.dtype && view && view->is_run &&
+           whole(view->row_stride) && (p_.classes == 1 || whole(operand.class_stride)) &&
+           address % (kPlanarLanes * item_size(operand.positions.dtype)) == 0;
+  }
+
+  bool make_views(int axis) {
+    bool fits = true;
+    const auto make = [&](const Operand& operand, const Extents& extents, PlaneView* view) {
+      if (!operand) return;
+      const int first = extents.channel_axis < 0 ? axis : extents.channel_axis + 1;
+      const auto made = plane_view(operand, extents, first);
+      fits = fits && made;
+      if (made) *view = *made;
+    };
+    PlaneViews& views = call_.planes;
+    make(p_.target.positions, p_.extents, &views.target);
+    views.target.class_stride = p_.target.class_stride;
+    make(p_.pointwise.pos_weight.positions, p_.extents, &views.pos_weight);
+    views.pos_weight.class_stride = p_.pointwise.pos_weight.class_stride;
+    make(p_.weight_map, p_.weighting, &views.weight_map);
+    make(p_.seen_target, p_.weighting, &views.seen_target);
+    for (int i = 0; i < p_.bindings.tensors; ++i) {
+      make(p_.bindings.tensor[i], p_.weighting, &views.tensor[i]);
+    }
+    return fits;
+  }
+
+  // Axes from `first` on are a plane; before it come the channels, if the space has them, and rows.
+  static std::optional<PlaneView> plane_view(const Operand& operand, const Extents& extents,
+                                             int first) {
+    const int channel = extents.channel_axis;
+    const auto run = linear_stride(operand, extents, first, extents.rank);
+    const auto row = linear_stride(operand, extents, 0, channel < 0 ? first : channel);
+    if (!run || !row || (*run != 0 && *run != 1)) return std::nullopt;
+    return PlaneView{operand.data, operand.dtype, *run == 1, *row,
+                     channel < 0 ? 0 : operand.stride[channel]};
+  }
+
+  // The stride of axes [begin, end) seen as one, if there is one.
+  static std::optional<int64_t> linear_stride(const Operand& operand, const Extents& extents,
+                                              int begin, int end) {
+    int64_t stride = 0, count = 1;
+    for (int axis = end - 1; axis >= begin; --axis) {
+      if (extents.size[axis] == 1) continue;
+      if (count == 1) stride = operand.stride[axis];
+      if (operand.stride[axis] != stride * count) return std::nullopt;
+      count *= extents.size[axis];
+    }
+    return stride;
+  }
+
+  const OverlapParams& p_;
+  OverlapCall call_;
+};
+
+inline OverlapPlan plan_overlap(const OverlapParams& params) {
+  return OverlapPlanner(params).plan();
+}
+
+}  // namespace fusedloss::cuda
