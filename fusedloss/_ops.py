@@ -38,6 +38,8 @@ elementwise_forward = torch.ops.fusedloss.elementwise_forward.default
 elementwise_backward = torch.ops.fusedloss.elementwise_backward.default
 classwise_forward = torch.ops.fusedloss.classwise_forward.default
 classwise_backward = torch.ops.fusedloss.classwise_backward.default
+overlap_forward = torch.ops.fusedloss.overlap_forward.default
+overlap_backward = torch.ops.fusedloss.overlap_backward.default
 scale_gradient_ = torch.ops.fusedloss.scale_gradient_.default
 
 
@@ -50,6 +52,8 @@ def build_info() -> dict:
 KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
 # Those of them whose kernels take the class losses.
 CLASS_DEVICES = ("cpu", "meta")
+# And the overlap losses and compounds.
+OVERLAP_DEVICES = ("cpu", "meta")
 
 
 def sums_length(input: Tensor, reduction: str) -> int:
@@ -88,6 +92,45 @@ def _(call, numbers, ignore_index, input, target, others, region, weight_source)
 
 
 @torch.library.register_fake("fusedloss::classwise_backward")
+def _(
+    call,
+    numbers,
+    ignore_index,
+    input,
+    target,
+    others,
+    region,
+    weight_source,
+    grad_output,
+    sums,
+):
+    return torch.empty_like(input)
+
+
+def pool_count(words: list[str], input: Tensor) -> int:
+    """How many pools an overlap loss has; `words` are those of csrc/core/overlap_problem.h."""
+    samples, classes = input.shape[:2]
+    classes = classes - 1 if "foreground" in words else classes
+    if "batch" in words:
+        return 1
+    if "class" in words:
+        return classes
+    return samples * classes if "sample_class" in words else samples
+
+
+@torch.library.register_fake("fusedloss::overlap_forward")
+def _(call, numbers, ignore_index, input, target, others, region, weight_source):
+    words = call.split()
+    dtype = torch.float32 if "float_result" in words else input.dtype
+    pools = pool_count(words, input)
+    loss = input.new_empty((pools,) if words[1] == "none" else (), dtype=dtype)
+    gradient = torch.empty_like(input) if "gradient" in words else input.new_empty((0,))
+    length = sums_length(input, words[1]) + 5 * pools
+    sums = input.new_empty((length,), dtype=torch.float64)
+    return loss, gradient, sums
+
+
+@torch.library.register_fake("fusedloss::overlap_backward")
 def _(
     call,
     numbers,

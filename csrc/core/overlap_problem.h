@@ -2,7 +2,7 @@
 //
 // Torch-free. As in elementwise_problem.h an op is told in one line of words and a list of numbers:
 //
-//     "dice mean weights"         kind of loss, reduction, normalizer of the pointwise part, then
+//     "dice_loss mean weights"    function, reduction, normalizer of the pointwise part, then
 //     sigmoid, softmax            the activation
 //     sample_class, class, batch  the pools; else per sample
 //     squared, skip_absent, foreground (no pool of channel 0), ignores (ignore_index counts)
@@ -188,9 +188,9 @@ inline void lay_out_positions(const TensorView& input, const TensorView& target,
 
 inline void set_rules(const OverlapCall& call, const TensorView& input, OverlapParams* params) {
   OverlapRules& rules = params->rules;
-  rules.loss.kind = call.loss == "dice"      ? OverlapKind::kDice
-                    : call.loss == "jaccard" ? OverlapKind::kJaccard
-                                             : OverlapKind::kTversky;
+  rules.loss.kind = call.loss == "jaccard_loss"   ? OverlapKind::kJaccard
+                    : call.loss == "tversky_loss" ? OverlapKind::kTversky
+                                                  : OverlapKind::kDice;
   rules.pools = pools_of(call, input.size[0], input.size[1]);
   rules.reduction = call.reduction;
   rules.squared = call.squared;

@@ -5,12 +5,12 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <sstream>
 #include <string>
 #include <tuple>
 
 #include "core/classwise_problem.h"
 #include "cpu/classwise.h"
+#include "ops/bad_label.h"
 #include "ops/driver_call.h"
 #include "ops/tensor_view.h"
 
@@ -40,48 +40,13 @@ const double* make_params(const ClasswiseCall& call, const Arguments& arguments,
                  arguments.ignore_index, params);
 }
 
-// "(0, 2, 5)" of the position with flat index `index` in the order of a call's extents.
-std::string place_of(const Tensor& input, int64_t index) {
-  const int rank = static_cast<int>(input.dim());
-  TensorView positions = with_channels(view(input), rank), counter = positions;
-  positions.size[1] = counter.size[1] = 1;
-  int64_t stride = 1;  // contiguous: an offset tells the coordinates
-  for (int axis = counter.rank - 1; axis >= 0; --axis) {
-    counter.stride[axis] = stride;
-    stride *= counter.size[axis];
-  }
-  ProblemBuilder builder(positions);
-  Operand place;
-  builder.add(&place, counter);
-  Extents extents;
-  builder.build({.keep_samples = false, .keep_channels = false, .keep_places = true}, &extents);
-  int64_t offset = place.offset(extents, index);
-  std::ostringstream text;
-  text << "(";
-  for (int axis = 0; axis < rank && rank > 1; ++axis) {
-    if (axis == 1) continue;
-    text << (axis ? ", " : "") << offset / counter.stride[axis];
-    offset %= counter.stride[axis];
-  }
-  text << (rank == 2 ? ",)" : ")");
-  return text.str();
-}
-
 void check(const cpu::NotAClass& bad, const std::string& loss, const Arguments& arguments,
            const ClasswiseParams& params) {
   if (bad.index < 0) return;
-  const Operand& target = params.target.positions;
-  std::ostringstream message;
-  message << "target of " << loss << " must be a class index in [0, " << params.classes
-          << ") where it takes part, got ";
-  visit_dtype(target.dtype, [&](auto element) {
-    using S = decltype(element);
-    const S label = static_cast<const S*>(target.data)[target.offset(params.extents, bad.index)];
-    if constexpr (std::is_integral_v<S>) message << +label;
-  });
-  message << " at position " << place_of(arguments.input, bad.index)
-          << "; mask such positions, or mark them by ignore_index (" << params.ignore_index << ")";
-  throw std::out_of_range(message.str());
+  const std::string text = bad_label_text(loss, arguments.input, params.target.positions,
+                                          params.extents, params.classes, bad.index);
+  throw std::out_of_range(text + "; mask such positions, or mark them by ignore_index (" +
+                          std::to_string(params.ignore_index) + ")");
 }
 
 Tensor allocate_positions(const Tensor& input, ScalarType type) {

@@ -102,6 +102,31 @@ FL_HOST_DEVICE double share_of(const OverlapRules& rules, double class_weight, d
   return rules.pools.by_class() ? class_weight : 1;
 }
 
+// One pool, from its counts in `sums`: writes its slopes, times `scale`.
+struct SettledPool {
+  double value, share;  // share x loss
+};
+
+FL_HOST_DEVICE SettledPool settle_pool(const OverlapRules& rules, int64_t pool, double class_weight,
+                                       double scale, double* sums) {
+  const OverlapSumsLayout layout = rules.layout();
+  const SoftCounts counts{sums[layout.intersection(pool)], sums[layout.input_sum(pool)],
+                          sums[layout.target_sum(pool)]};
+  const double share = share_of(rules, class_weight, counts.target_sum);
+  const PoolLoss at = share == 0 ? PoolLoss() : rules.loss(counts);
+  const bool moves = at.is_live() && scale != 0;
+  sums[layout.by_intersection(pool)] = moves ? share * at.by_intersection * scale : 0;
+  sums[layout.by_input_sum(pool)] = moves ? share * at.by_input_sum * scale : 0;
+  return {share == 0 ? 0 : share * at.value, share};
+}
+
+// What a pool's share x derivatives are multiplied by; `normalizer` adds up the shares of a result.
+FL_HOST_DEVICE double pool_scale(const OverlapRules& rules, double normalizer,
+                                 int64_t sample_count) {
+  if (rules.reduction != Reduction::kSampleMean) sample_count = 1;
+  return rules.part * gradient_scale(rules.reduction, normalizer, sample_count);
+}
+
 // From the counts in `sums` to everything else there but scale and selected, and the loss (times
 // the part). `weight_of(c)` is a class weight; `sample_count` the number of samples in which an
 // element takes part, under kSampleMean. `pool_losses` (share x loss of each) may be nullptr.
@@ -109,31 +134,23 @@ template <class WeightOf>
 FL_HOST_DEVICE double finish_pools(const OverlapRules& rules, WeightOf&& weight_of,
                                    int64_t sample_count, double* sums, double* pool_losses) {
   const OverlapSumsLayout layout = rules.layout();
-  const Pools& pools = rules.pools;
-  const int64_t first = pools.first_class(), columns = pools.columns();
+  const int64_t first = rules.pools.first_class(), columns = rules.pools.columns();
   const int64_t per_result = layout.results == 0 ? 0 : layout.pools / layout.results;
   if (rules.reduction != Reduction::kSampleMean) sample_count = 1;
   double loss = 0;
   for (int64_t result = 0; result < layout.results; ++result) {
+    const int64_t begin = result * per_result, end = begin + per_result;
     double total = 0, normalizer = 0;
-    for (int64_t pool = result * per_result; pool < (result + 1) * per_result; ++pool) {
-      const SoftCounts counts{sums[layout.intersection(pool)], sums[layout.input_sum(pool)],
-                              sums[layout.target_sum(pool)]};
-      const double share = share_of(rules, weight_of(first + pool % columns), counts.target_sum);
-      const PoolLoss at = share == 0 ? PoolLoss() : rules.loss(counts);
-      const double value = share == 0 ? 0 : share * at.value;
-      total += value;
-      normalizer += share;
-      if (pool_losses != nullptr) pool_losses[pool] = value;
-      sums[layout.by_intersection(pool)] = share == 0 ? 0 : share * at.by_intersection;
-      sums[layout.by_input_sum(pool)] = share == 0 ? 0 : share * at.by_input_sum;
+    for (int64_t pool = begin; pool < end; ++pool) {
+      const SettledPool settled =
+          settle_pool(rules, pool, weight_of(first + pool % columns), 1, sums);
+      total += settled.value;
+      normalizer += settled.share;
+      if (pool_losses != nullptr) pool_losses[pool] = settled.value;
     }
-    const double scale = rules.part * gradient_scale(rules.reduction, normalizer, sample_count);
-    for (int64_t pool = result * per_result; pool < (result + 1) * per_result; ++pool) {
-      for (double* slope :
-           {&sums[layout.by_intersection(pool)], &sums[layout.by_input_sum(pool)]}) {
-        *slope = scale == 0 || *slope == 0 ? 0 : *slope * scale;
-      }
+    const double scale = pool_scale(rules, normalizer, sample_count);
+    for (int64_t pool = begin; scale != 1 && pool < end; ++pool) {
+      settle_pool(rules, pool, weight_of(first + pool % columns), scale, sums);
     }
     sums[layout.total(result)] = total;
     sums[layout.normalizer(result)] = normalizer;
