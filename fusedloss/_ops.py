@@ -51,9 +51,9 @@ def build_info() -> dict:
 # Devices with kernels; "meta" runs the fakes below.
 KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
 # Those of them whose kernels take the class losses.
-CLASS_DEVICES = ("cpu", "meta")
+CLASS_DEVICES = KERNEL_DEVICES
 # And the overlap losses and compounds.
-OVERLAP_DEVICES = ("cpu", "meta")
+OVERLAP_DEVICES = KERNEL_DEVICES
 
 
 def sums_length(input: Tensor, reduction: str) -> int:

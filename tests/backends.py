@@ -14,22 +14,20 @@ import torch
 
 import fusedloss
 from fusedloss import _ops
-from tests.emulator import elementwise
+from tests.emulator import classwise, elementwise, overlap
 
 
 @contextlib.contextmanager
-def replaced_ops(forward=None, backward=None, scale=None):
-    """Other callables, of the same signatures, in place of the three ops."""
-    names = ("elementwise_forward", "elementwise_backward", "scale_gradient_")
-    saved = [getattr(_ops, name) for name in names]
+def replaced_ops(**replacements):
+    """Other callables, of the same signatures, in place of ops: `elementwise_forward=...`."""
+    saved = {name: getattr(_ops, name) for name in replacements}
     try:
-        replacements = (forward, backward, scale)
-        for name, old, new in zip(names, saved, replacements, strict=True):
-            setattr(_ops, name, new or old)
+        for name, function in replacements.items():
+            setattr(_ops, name, function)
         yield
     finally:
-        for name, old in zip(names, saved, strict=True):
-            setattr(_ops, name, old)
+        for name, function in saved.items():
+            setattr(_ops, name, function)
 
 
 @contextlib.contextmanager
@@ -80,7 +78,17 @@ def emulated():
     """The CUDA kernels' own source, run on the CPU; what the emulator finds is an exception."""
     with (
         elementwise.recorded(),
-        replaced_ops(elementwise.forward, elementwise.backward, elementwise.scale_),
+        classwise.recorded(),
+        overlap.recorded(),
+        replaced_ops(
+            elementwise_forward=elementwise.forward,
+            elementwise_backward=elementwise.backward,
+            classwise_forward=classwise.forward,
+            classwise_backward=classwise.backward,
+            overlap_forward=overlap.forward,
+            overlap_backward=overlap.backward,
+            scale_gradient_=elementwise.scale_,
+        ),
     ):
         yield
 

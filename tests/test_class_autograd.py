@@ -113,12 +113,12 @@ def test_gradients_have_the_dtype_of_their_tensor(name, dtypes):
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_repeated_backward(real_backend, loss, kind, reduction, dtype):
+def test_repeated_backward(backend, loss, kind, reduction, dtype):
     input, target = operands(loss, kind, (2, 3, 40), dtype)
-    input = real_backend.place(input.detach()).requires_grad_()
-    mask = real_backend.place(torch.arange(40) % 3 > 0)
-    value = getattr(real_backend.functions, loss.name)(
-        input, real_backend.place(target), mask=mask, reduction=reduction, **loss.options
+    input = backend.place(input.detach()).requires_grad_()
+    mask = backend.place(torch.arange(40) % 3 > 0)
+    value = getattr(backend.functions, loss.name)(
+        input, backend.place(target), mask=mask, reduction=reduction, **loss.options
     )
     grad_output = torch.full_like(value, 0.7)
     first, second, third = (
@@ -134,14 +134,14 @@ def test_repeated_backward(real_backend, loss, kind, reduction, dtype):
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_arguments_are_never_written_to(real_backend, loss, kind, dtype):
+def test_arguments_are_never_written_to(backend, loss, kind, dtype):
     input, target = operands(loss, kind, (3, 4, 50), dtype)
     tensors = [input.detach(), target, torch.rand(3, 50), torch.rand(50), torch.rand(4)]
-    tensors = [real_backend.place(tensor) for tensor in tensors]
+    tensors = [backend.place(tensor) for tensor in tensors]
     copies = [tensor.clone() for tensor in tensors]
     versions = [tensor._version for tensor in tensors]
     leaf = tensors[0].detach().requires_grad_()
-    function = getattr(real_backend.functions, loss.name)
+    function = getattr(backend.functions, loss.name)
     for reduction in REDUCTIONS:
         value = function(
             leaf,
@@ -162,15 +162,15 @@ def test_arguments_are_never_written_to(real_backend, loss, kind, dtype):
 @pytest.mark.parametrize("grad_output", (float("nan"), float("inf"), -3e38, 1e-38, 0.0, -1.0))
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_any_grad_output(real_backend, loss, kind, reduction, grad_output):
+def test_any_grad_output(backend, loss, kind, reduction, grad_output):
     """It reaches no position that does not take part."""
     input, target = operands(loss, kind, (2, 3, 4), torch.float32)
-    input = real_backend.place(input.detach()).requires_grad_()
+    input = backend.place(input.detach()).requires_grad_()
     mask = torch.tensor([True, False, True, False])
-    value = getattr(real_backend.functions, loss.name)(
+    value = getattr(backend.functions, loss.name)(
         input,
-        real_backend.place(target),
-        mask=real_backend.place(mask),
+        backend.place(target),
+        mask=backend.place(mask),
         reduction=reduction,
         **loss.options,
     )

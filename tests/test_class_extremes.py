@@ -62,13 +62,13 @@ def shares_of(target, row):
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("target", TARGETS, ids=["0", "1", "2", "soft", "one-hot"])
-def test_focal_at_saturated_logits(real_backend, target, gamma, dtype):
+def test_focal_at_saturated_logits(backend, target, gamma, dtype):
     """Value and gradient are finite and right at every finite logit."""
     logits = torch.tensor(ROWS, dtype=dtype)
     goal = target.to(dtype) if target.is_floating_point() else target
-    input = real_backend.place(logits).requires_grad_()
-    loss = real_backend.functions.softmax_focal_loss(
-        input, real_backend.place(goal), gamma=gamma, reduction="none"
+    input = backend.place(logits).requires_grad_()
+    loss = backend.functions.softmax_focal_loss(
+        input, backend.place(goal), gamma=gamma, reduction="none"
     )
     (gradient,) = torch.autograd.grad(loss, input, torch.ones_like(loss))
     assert loss.isfinite().all() and (loss >= 0).all() and gradient.isfinite().all()
@@ -104,13 +104,13 @@ def test_second_derivatives_of_focal_are_finite(gamma, dtype):
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
-def test_focal_with_infinite_logits(real_backend, gamma):
+def test_focal_with_infinite_logits(backend, gamma):
     """A class that is ruled out (-inf) costs nothing at another label; at its own the loss is
     infinite, and the gradient that of cross entropy."""
     logits = torch.tensor([[0.0, -INF, 1.0], [0.5, -INF, -INF], [-INF, 0.0, 1.0]])
-    input = real_backend.place(logits).requires_grad_()
-    labels = real_backend.place(torch.tensor([0, 0, 0]))
-    loss = real_backend.functions.softmax_focal_loss(input, labels, gamma=gamma, reduction="none")
+    input = backend.place(logits).requires_grad_()
+    labels = backend.place(torch.tensor([0, 0, 0]))
+    loss = backend.functions.softmax_focal_loss(input, labels, gamma=gamma, reduction="none")
     (gradient,) = torch.autograd.grad(loss, input, torch.ones_like(loss))
     loss, gradient = loss.detach().cpu(), gradient.cpu()
     two = torch.tensor([[0.0, 1.0]], requires_grad=True)
@@ -126,15 +126,15 @@ def test_focal_with_infinite_logits(real_backend, gamma):
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
 @pytest.mark.parametrize("eps", (1e-7, 1e-3, 0.3, 0.5))
-def test_clipped_probabilities(real_backend, eps, dtype):
+def test_clipped_probabilities(backend, eps, dtype):
     """Also of scores that do not add up to 1; the gradient is 0 where p is clipped."""
     scores = [[0.0, 1.0, 0.0], [1e-9, 1.0, 1e-8], [5.0, 0.01, 2.0], [1e-20, 2e-20, 1e-20]]
     scores += [[1.0, 1.0, 1.0], [0.999999, 1e-7, 9e-7], [3e30, 1e30, 1e30]]
     values = torch.tensor(scores, dtype=dtype)
     for label in range(3):
-        input = real_backend.place(values).requires_grad_()
-        labels = real_backend.place(torch.full((len(scores),), label))
-        loss = real_backend.functions.categorical_cross_entropy(
+        input = backend.place(values).requires_grad_()
+        labels = backend.place(torch.full((len(scores),), label))
+        loss = backend.functions.categorical_cross_entropy(
             input, labels, eps=eps, reduction="none"
         )
         (gradient,) = torch.autograd.grad(loss, input, torch.ones_like(loss))
@@ -157,10 +157,10 @@ def test_clipped_probabilities(real_backend, eps, dtype):
                 torch.testing.assert_close(gradient[n].cpu(), wanted, **close)
 
 
-def test_scores_without_a_sum_are_nan_as_in_keras(real_backend):
-    input = real_backend.place(torch.zeros(2, 3))
-    loss = real_backend.functions.categorical_cross_entropy(
-        input, real_backend.place(torch.tensor([0, 255])), mask=fl.target != 255
+def test_scores_without_a_sum_are_nan_as_in_keras(backend):
+    input = backend.place(torch.zeros(2, 3))
+    loss = backend.functions.categorical_cross_entropy(
+        input, backend.place(torch.tensor([0, 255])), mask=fl.target != 255
     )
     assert loss.isnan()
 

@@ -101,27 +101,27 @@ def assert_same_bits(got, wanted, problem):
 
 @pytest.mark.parametrize("excluded", EXCLUDED)
 @pytest.mark.parametrize(("loss", "kind"), TARGETS, ids=str)
-def test_excluded_positions_do_not_exist(real_backend, loss, kind, excluded):
-    for reduction in real_backend.thin(REDUCTIONS, len(excluded)):
+def test_excluded_positions_do_not_exist(backend, loss, kind, excluded):
+    for reduction in backend.thin(REDUCTIONS, len(excluded)):
         problem = clean_problem(loss, kind, excluded, reduction)
-        wanted = evaluate(problem, real_backend)
-        for start in real_backend.thin((0, 1, 4)):
-            assert_same_bits(evaluate(poisoned(problem, start), real_backend), wanted, problem)
+        wanted = evaluate(problem, backend)
+        for start in backend.thin((0, 1, 4)):
+            assert_same_bits(evaluate(poisoned(problem, start), backend), wanted, problem)
 
 
 @pytest.mark.parametrize("dtype", cases.FLOATS[1:], ids=str)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_excluded_positions_of_other_dtypes(real_backend, loss, kind, dtype):
-    for excluded in real_backend.thin(("bool", "mask-and-map"), len(loss.name)):
+def test_excluded_positions_of_other_dtypes(backend, loss, kind, dtype):
+    for excluded in backend.thin(("bool", "mask-and-map"), len(loss.name)):
         problem = clean_problem(loss, kind, excluded, "mean", dtype)
-        wanted = evaluate(problem, real_backend)
-        assert_same_bits(evaluate(poisoned(problem), real_backend), wanted, problem)
+        wanted = evaluate(problem, backend)
+        assert_same_bits(evaluate(poisoned(problem), backend), wanted, problem)
 
 
 @pytest.mark.parametrize("dtype", LABELS, ids=str)
 @pytest.mark.parametrize("label", (-100, -1, 255, 2, 7))
 @pytest.mark.parametrize("name", ("cross_entropy", "softmax_focal_loss"))
-def test_ignored_labels_hide_their_logits(real_backend, name, label, dtype):
+def test_ignored_labels_hide_their_logits(backend, name, label, dtype):
     """Also a label that is a class, or one that the dtype of the labels cannot hold."""
     fits = torch.iinfo(dtype).min <= label <= torch.iinfo(dtype).max
     rng = cases.generator(name, label, dtype)
@@ -132,13 +132,13 @@ def test_ignored_labels_hide_their_logits(real_backend, name, label, dtype):
     ignored = labels.to(torch.int64) == label
     loss = cases.FUNCTION[name]
     input = cases.make_input(loss, SHAPE, rng=rng)
-    for reduction in real_backend.thin(REDUCTIONS):
+    for reduction in backend.thin(REDUCTIONS):
         weight = cases.CLASS_WEIGHTS["float"](SHAPE, rng)
         problem = cases.Problem(loss, input, labels, weight, ignore_index=label)
         problem = problem.with_(reduction=reduction)
-        wanted = evaluate(problem, real_backend)
+        wanted = evaluate(problem, backend)
         junk = torch.where(ignored.unsqueeze(1), junk_like(input), input)
-        assert_same_bits(evaluate(problem.with_(input=junk), real_backend), wanted, problem)
+        assert_same_bits(evaluate(problem.with_(input=junk), backend), wanted, problem)
         assert wanted.stats.selected == (~ignored).sum()
 
 
@@ -152,19 +152,19 @@ REGIONS_OF_LABELS = (
 
 @pytest.mark.parametrize(("region", "label"), REGIONS_OF_LABELS, ids=str)
 @pytest.mark.parametrize(("loss", "kind"), [r for r in TARGETS if r[1] == INDEX], ids=str)
-def test_a_label_excludes_itself(real_backend, loss, kind, region, label):
+def test_a_label_excludes_itself(backend, loss, kind, region, label):
     rng = cases.generator(str(loss), repr(region))
     input = cases.make_input(loss, SHAPE, rng=rng)
     labels = torch.randint(0, 4, POSITIONS, generator=rng)
     skipped = torch.rand(POSITIONS, generator=rng) < 0.5
     given = torch.where(skipped, label, labels).to(torch.uint8)
-    for reduction in real_backend.thin(REDUCTIONS):
+    for reduction in backend.thin(REDUCTIONS):
         problem = cases.Problem(loss, input, labels, mask=terms.tensor_mask(~skipped))
         problem = problem.with_(reduction=reduction)
-        wanted = evaluate(problem, real_backend)
+        wanted = evaluate(problem, backend)
         junk = torch.where(skipped.unsqueeze(1), junk_like(input), input)
         other = problem.with_(input=junk, target=given, mask=terms.Term(region, None))
-        got = evaluate(other, real_backend)
+        got = evaluate(other, backend)
         assert torch.equal(got.loss, wanted.loss)
         assert torch.equal(got.gradient, wanted.gradient)
         assert got.stats.selected == wanted.stats.selected == (~skipped).sum()
@@ -173,7 +173,7 @@ def test_a_label_excludes_itself(real_backend, loss, kind, region, label):
 @pytest.mark.parametrize(
     ("loss", "kind"), [row for row in FUNCTION_TARGETS if row[0].kind != "share"], ids=str
 )
-def test_weight_zero_of_the_label_hides_the_position(real_backend, loss, kind):
+def test_weight_zero_of_the_label_hides_the_position(backend, loss, kind):
     """NaN behind a class weight of 0 does not leak, but the position is selected."""
     input = torch.tensor([[0.5, -1.0, 2.0], [NAN, INF, 1.0], [1.0, 0.0, -INF]])
     labels, weight = torch.tensor([0, 1, 0]), torch.tensor([2.0, 0.0, 1.0])
@@ -183,16 +183,16 @@ def test_weight_zero_of_the_label_hides_the_position(real_backend, loss, kind):
         input[2, 2] = -9.0  # torch's 0 * inf is NaN, and so is ours
     for reduction in REDUCTIONS:
         problem = cases.Problem(loss, input, target, weight, reduction=reduction)
-        got = evaluate(problem, real_backend)
+        got = evaluate(problem, backend)
         assert got.loss.isfinite().all() and got.gradient.isfinite().all()
         assert (got.gradient[1] == 0).all() and (got.gradient[0] != 0).any()
         assert got.stats.selected == 3
         clean = problem.with_(input=torch.where(input.isfinite(), input, -9.0))
-        assert torch.equal(got.gradient[:2], evaluate(clean, real_backend).gradient[:2])
+        assert torch.equal(got.gradient[:2], evaluate(clean, backend).gradient[:2])
 
 
 @pytest.mark.parametrize("kind", (INDEX, PROBABILITY))
-def test_a_class_of_weight_zero_drops_out_of_the_sum(real_backend, kind):
+def test_a_class_of_weight_zero_drops_out_of_the_sum(backend, kind):
     """Of smoothing and of soft targets, whatever its logit and its probability are."""
     weight = torch.tensor([1.0, 0.0, 2.0])
     target = torch.tensor([0, 2]) if kind == INDEX else torch.tensor([[0.5, 0.1, 0.4]] * 2)
@@ -203,9 +203,9 @@ def test_a_class_of_weight_zero_drops_out_of_the_sum(real_backend, kind):
             normalizers=cases.FUNCTION["cross_entropy"].normalizers,
         )
         input = torch.tensor([[0.3, low, 1.0], [2.0, low, -1.0]])
-        got = evaluate(cases.Problem(loss, input, target, weight), real_backend)
+        got = evaluate(cases.Problem(loss, input, target, weight), backend)
         assert got.loss.isfinite() and got.gradient.isfinite().all()
-        near = evaluate(cases.Problem(loss, input.clamp(min=-60), target, weight), real_backend)
+        near = evaluate(cases.Problem(loss, input.clamp(min=-60), target, weight), backend)
         torch.testing.assert_close(got.loss, near.loss)
         torch.testing.assert_close(got.gradient, near.gradient)
     if kind == PROBABILITY:
@@ -214,20 +214,20 @@ def test_a_class_of_weight_zero_drops_out_of_the_sum(real_backend, kind):
         for name in ("cross_entropy", "softmax_focal_loss", "categorical_cross_entropy"):
             loss = cases.FUNCTION[name]
             problem = cases.Problem(loss, torch.rand(2, 3), target, weight, normalizer="weights")
-            wanted = evaluate(problem, real_backend)
-            got = evaluate(problem.with_(target=poisoned), real_backend)
+            wanted = evaluate(problem, backend)
+            got = evaluate(problem.with_(target=poisoned), backend)
             assert torch.equal(got.loss, wanted.loss)
             assert torch.equal(got.gradient, wanted.gradient)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("loss", "kind"), TARGETS, ids=str)
-def test_gradients_of_everything_are_zero_there(real_backend, loss, kind, reduction):
+def test_gradients_of_everything_are_zero_there(backend, loss, kind, reduction):
     """Class weights, masks, maps and probabilities that require grad, junk beside them."""
     problem = clean_problem(loss, kind, "mask-and-map", reduction)
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5])
     problem = problem.with_(weight=weight)
-    wanted, got = (_all_gradients(p, real_backend) for p in (problem, poisoned(problem)))
+    wanted, got = (_all_gradients(p, backend) for p in (problem, poisoned(problem)))
     skipped = ~active(problem)
     for name, gradient in got.items():
         assert torch.equal(gradient, wanted[name]) and gradient.isfinite().all(), name
@@ -240,26 +240,26 @@ def test_gradients_of_everything_are_zero_there(real_backend, loss, kind, reduct
         assert (got["target"][:, 1] == 0).all()
 
 
-def _all_gradients(problem, real_backend):
+def _all_gradients(problem, backend):
     names = ["input", "weight", "mask", "weight_map"]
     names += ["target"] if problem.target_kind == PROBABILITY else []
     given = {"input": problem.input, "target": problem.target} | problem.arguments()
     given["mask"] = given["mask"].tensor
-    placed = {name: real_backend.place(value) for name, value in given.items()}
+    placed = {name: backend.place(value) for name, value in given.items()}
     for name in names:
         placed[name] = placed[name].detach().requires_grad_()
-    loss = getattr(real_backend.functions, problem.loss.name)(**placed)
-    grad_output = real_backend.place(problem.grad_output).to(loss.dtype)
+    loss = getattr(backend.functions, problem.loss.name)(**placed)
+    grad_output = backend.place(problem.grad_output).to(loss.dtype)
     gradients = torch.autograd.grad(loss, [placed[name] for name in names], grad_output)
     return {name: gradient.cpu() for name, gradient in zip(names, gradients, strict=True)}
 
 
-def test_unused_class_weights_do_not_matter(real_backend):
+def test_unused_class_weights_do_not_matter(backend):
     """A weight that no position uses may be NaN, as in torch."""
     input, target = torch.randn(4, 3), torch.tensor([0, 2, 0, 2])
     weight = torch.tensor([1.0, NAN, 2.0])
     problem = cases.Problem(cases.FUNCTION["cross_entropy"], input, target, weight)
-    result = evaluate(problem, real_backend)
+    result = evaluate(problem, backend)
     wanted = torch.nn.functional.cross_entropy(input, target, weight=weight)
     torch.testing.assert_close(result.loss, wanted)
     assert result.gradient.isfinite().all()
@@ -267,7 +267,7 @@ def test_unused_class_weights_do_not_matter(real_backend):
 
 @pytest.mark.parametrize("value", (NAN, INF))
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_nan_that_takes_part_propagates(real_backend, loss, kind, value):
+def test_nan_that_takes_part_propagates(backend, loss, kind, value):
     others = dict(reduction="none", mask=cases.label(">=", -9))
     problem = cases.make_problem(loss, kind, SHAPE, **others)
     label = 2
@@ -275,16 +275,16 @@ def test_nan_that_takes_part_propagates(real_backend, loss, kind, value):
     input[1, label, 3, 4] = value
     if kind == INDEX:
         target[1, 3, 4] = label
-    result = evaluate(problem.with_(input=input, target=target), real_backend)
+    result = evaluate(problem.with_(input=input, target=target), backend)
     spoiled = torch.zeros(POSITIONS, dtype=torch.bool)
     spoiled[1, 3, 4] = True
     assert torch.equal(~result.loss.isfinite(), spoiled)
-    clean = evaluate(problem.with_(target=target), real_backend)
+    clean = evaluate(problem.with_(target=target), backend)
     others = ~spoiled.unsqueeze(1).expand(SHAPE)
     assert torch.equal(result.gradient[others], clean.gradient[others])
 
 
-def test_weight_zero_still_counts(real_backend):
+def test_weight_zero_still_counts(backend):
     """A map of 0 hides a position but counts in selected, positions and all, as in torch."""
     loss = cases.FUNCTION["cross_entropy"]
     input, target = torch.randn(2, 3, 4), torch.randint(0, 3, (2, 4))
@@ -295,6 +295,6 @@ def test_weight_zero_still_counts(real_backend):
         problem = cases.Problem(
             loss, input, target, weight_map=terms.tensor_weight(weight_map), normalizer=normalizer
         )
-        result = evaluate(problem, real_backend)
+        result = evaluate(problem, backend)
         assert result.stats.selected == 7 and result.stats.normalizer == count
         torch.testing.assert_close(result.loss, result.stats.total / count)

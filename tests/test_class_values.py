@@ -42,44 +42,44 @@ SHAPES = (
 )
 
 
-def check(problem, real_backend):
-    assert_matches(evaluate(problem, real_backend), exact(problem), problem)
+def check(problem, backend):
+    assert_matches(evaluate(problem, backend), exact(problem), problem)
 
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize(("loss", "kind"), TARGETS, ids=str)
-def test_mask_by_dtype_by_reduction(real_backend, loss, kind, mask):
+def test_mask_by_dtype_by_reduction(backend, loss, kind, mask):
     rng = cases.generator(str(loss), kind, mask)
     table = list(enumerate(itertools.product(FLOATS, REDUCTIONS)))
     weights, maps = tuple(CLASS_WEIGHTS), tuple(MAPS)
-    for row, (dtype, reduction) in real_backend.thin(table, len(mask)):
+    for row, (dtype, reduction) in backend.thin(table, len(mask)):
         others = dict(mask=MASKS[mask](SHAPE, rng), reduction=reduction)
         others["weight"] = CLASS_WEIGHTS[weights[row % len(weights)]](SHAPE, rng)
         others["weight_map"] = MAPS[maps[(row + len(mask)) % len(maps)]](SHAPE, rng)
-        check(cases.make_problem(loss, kind, SHAPE, dtype, rng=rng, **others), real_backend)
+        check(cases.make_problem(loss, kind, SHAPE, dtype, rng=rng, **others), backend)
 
 
 @pytest.mark.parametrize("weight_map", MAPS)
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("kind", cases.FUNCTION["cross_entropy"].targets)
-def test_normalizer_by_map_by_mask(real_backend, kind, mask, weight_map):
+def test_normalizer_by_map_by_mask(backend, kind, mask, weight_map):
     rng = cases.generator(kind, mask, weight_map)
     table = [(r, n) for r in ("mean", "sample_mean") for n in cases.normalizers(r)]
-    for row, (reduction, normalizer) in real_backend.thin(list(enumerate(table))):
+    for row, (reduction, normalizer) in backend.thin(list(enumerate(table))):
         if normalizer == "tensor":
             normalizer = torch.tensor(12.5)
         others = dict(mask=MASKS[mask](SHAPE, rng), weight_map=MAPS[weight_map](SHAPE, rng))
         others |= dict(reduction=reduction, normalizer=normalizer)
         others["weight"] = CLASS_WEIGHTS[("none", "zeros")[row % 2]](SHAPE, rng)
         loss = cases.FUNCTION["cross_entropy"]
-        check(cases.make_problem(loss, kind, SHAPE, rng=rng, **others), real_backend)
+        check(cases.make_problem(loss, kind, SHAPE, rng=rng, **others), backend)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_shapes(real_backend, loss, kind, shape):
+def test_shapes(backend, loss, kind, shape):
     rng = cases.generator(str(loss), kind, shape)
-    for mask, weight in real_backend.thin(
+    for mask, weight in backend.thin(
         itertools.product(("none", "bool", "label"), (False, True))
     ):
         others = dict(mask=MASKS[mask](shape, rng))
@@ -88,98 +88,98 @@ def test_shapes(real_backend, loss, kind, shape):
             others["weight_map"] = MAPS["positions"](shape, rng)
         for reduction in REDUCTIONS:
             problem = cases.make_problem(loss, kind, shape, rng=rng, reduction=reduction, **others)
-            check(problem, real_backend)
+            check(problem, backend)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_layouts(real_backend, loss, kind, layout):
+def test_layouts(backend, loss, kind, layout):
     rng = cases.generator(str(loss), kind, layout)
-    for shape, reduction in real_backend.thin(itertools.product((SHAPE, (5, 7)), ("mean", "none"))):
+    for shape, reduction in backend.thin(itertools.product((SHAPE, (5, 7)), ("mean", "none"))):
         problem = cases.make_problem(loss, kind, shape, rng=rng, reduction=reduction)
         for names in (("input",), ("target",), ("input", "target")):
             views = {name: LAYOUTS[layout](getattr(problem, name)) for name in names}
-            check(problem.with_(mask=MASKS["bool"](shape, rng), **views), real_backend)
+            check(problem.with_(mask=MASKS["bool"](shape, rng), **views), backend)
 
 
 @pytest.mark.parametrize("label", LABELS, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-def test_dtypes_of_labels(real_backend, dtype, label):
+def test_dtypes_of_labels(backend, dtype, label):
     rng = cases.generator(dtype, label)
     table = [loss for loss, kind in FUNCTION_TARGETS if kind == INDEX]
-    for loss in real_backend.thin(table, LABELS.index(label)):
+    for loss in backend.thin(table, LABELS.index(label)):
         others = dict(weight=CLASS_WEIGHTS["zeros"](SHAPE, rng), mask=MASKS["label"](SHAPE, rng))
         problem = cases.make_problem(loss, INDEX, SHAPE, dtype, label, rng=rng, **others)
-        check(problem, real_backend)
+        check(problem, backend)
         column = problem.target.unsqueeze(1)
-        check(problem.with_(target=column), real_backend)
+        check(problem.with_(target=column), backend)
 
 
 @pytest.mark.parametrize("target_dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-def test_mixed_dtypes(real_backend, dtype, target_dtype):
+def test_mixed_dtypes(backend, dtype, target_dtype):
     rng = cases.generator(dtype, target_dtype)
     table = [row for row in FUNCTION_TARGETS if row[1] == cases.PROBABILITY]
-    for row, (loss, kind) in real_backend.thin(list(enumerate(table))):
+    for row, (loss, kind) in backend.thin(list(enumerate(table))):
         others = dict(mask=MASKS["float"](SHAPE, rng), weight_map=MAPS["int64-column"](SHAPE, rng))
         others["weight"] = CLASS_WEIGHTS[("int64", "float16")[row % 2]](SHAPE, rng)
         check(
-            cases.make_problem(loss, kind, SHAPE, dtype, target_dtype, rng, **others), real_backend
+            cases.make_problem(loss, kind, SHAPE, dtype, target_dtype, rng, **others), backend
         )
 
 
 @pytest.mark.parametrize("region", [*REGIONS])
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_regions_and_sources(real_backend, loss, kind, region):
+def test_regions_and_sources(backend, loss, kind, region):
     rng = cases.generator(str(loss), kind, region)
     sources = SOURCES | (cases.OWN_LABELS if kind == INDEX else {})
     table = list(enumerate(sources))
-    for row, source in real_backend.thin(table, len(region)):
+    for row, source in backend.thin(table, len(region)):
         others = dict(mask=REGIONS[region](SHAPE, rng), weight_map=sources[source](SHAPE, rng))
         others["reduction"] = REDUCTIONS[(row + len(region)) % 4]
-        check(cases.make_problem(loss, kind, SHAPE, rng=rng, **others), real_backend)
+        check(cases.make_problem(loss, kind, SHAPE, rng=rng, **others), backend)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("loss", "kind"), TARGETS, ids=str)
-def test_grad_output(real_backend, loss, kind, reduction):
+def test_grad_output(backend, loss, kind, reduction):
     rng = cases.generator(str(loss), kind, reduction)
-    for value in real_backend.thin((0.0, 1.0, -2.5, 1e4, 1e-6)):
+    for value in backend.thin((0.0, 1.0, -2.5, 1e4, 1e-6)):
         grad_output = torch.tensor(value)
         if reduction == "none":
             grad_output = value * torch.randn(cases.positions(SHAPE), generator=rng)
         others = dict(reduction=reduction, grad_output=grad_output)
-        check(cases.make_problem(loss, kind, SHAPE, rng=rng, **others), real_backend)
+        check(cases.make_problem(loss, kind, SHAPE, rng=rng, **others), backend)
 
 
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
-def test_loss_scaler(real_backend, loss, kind):
+def test_loss_scaler(backend, loss, kind):
     """A float16 gradient divided by 10^6 and multiplied by 4096 must not have underflowed."""
     problem = cases.make_problem(loss, kind, SHAPE, torch.float16, normalizer=1e6)
-    input = real_backend.place(problem.input).requires_grad_()
-    function = getattr(real_backend.functions, loss.name)
-    value = function(input, real_backend.place(problem.target), **problem.arguments())
+    input = backend.place(problem.input).requires_grad_()
+    function = getattr(backend.functions, loss.name)
+    value = function(input, backend.place(problem.target), **problem.arguments())
     (gradient,) = torch.autograd.grad(value.float() * 4096, input)
     wanted = exact(problem.with_(grad_output=torch.tensor(4096.0)))
     assert_gradient(gradient.cpu(), wanted.gradient, problem)
     assert gradient.abs().max() > 0
 
 
-def test_sum_that_overflows_float16(real_backend):
-    x = real_backend.place(torch.tensor([[300.0, 0.0]] * 400).half())
-    y = real_backend.place(torch.ones(400, dtype=torch.uint8))
-    loss, stats = real_backend.functions.cross_entropy(x, y, reduction="sum", return_stats=True)
+def test_sum_that_overflows_float16(backend):
+    x = backend.place(torch.tensor([[300.0, 0.0]] * 400).half())
+    y = backend.place(torch.ones(400, dtype=torch.uint8))
+    loss, stats = backend.functions.cross_entropy(x, y, reduction="sum", return_stats=True)
     assert loss.item() == float("inf")
     assert stats.total.item() == 120_000.0 and stats.total.dtype is torch.float32
 
 
 @pytest.mark.parametrize("name", ("cross_entropy", "nll_loss", "softmax_focal_loss"))
-def test_many_classes(real_backend, name):
+def test_many_classes(backend, name):
     """A row longer than any cache line, all of its mass in a few places."""
     rng = cases.generator(name)
-    shape = (3, 70_001) if real_backend.share == 1 else (2, 3001)
+    shape = (3, 70_001) if backend.share == 1 else (2, 3001)
     problem = cases.make_problem(cases.FUNCTION[name], INDEX, shape, rng=rng, reduction="none")
     input = problem.input.clone()
     input[:, 5] = 12.0
     target = torch.tensor([5, shape[1] - 1, 0][: shape[0]])
-    check(problem.with_(input=input, target=target), real_backend)
+    check(problem.with_(input=input, target=target), backend)

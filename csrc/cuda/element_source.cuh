@@ -9,6 +9,13 @@
 
 namespace fusedloss::cuda {
 
+// index / size; a 64-bit division costs several times a 32-bit one.
+__device__ __forceinline__ int64_t quotient_of(int64_t index, int64_t size) {
+  const bool is_small = ((index | size) >> 31) == 0;
+  return is_small ? static_cast<int64_t>(static_cast<uint32_t>(index) / static_cast<uint32_t>(size))
+                  : index / size;
+}
+
 // The index of an element along each axis; registers, because every loop over it is unrolled.
 struct Coordinates {
   int64_t at[kMaxRank];
@@ -18,14 +25,8 @@ struct Coordinates {
     for (int axis = kMaxRank - 1; axis > 0; --axis) {
       at[axis] = 0;
       if (axis >= extents.rank) continue;
-      const int64_t size = extents.size[axis];
-      // A 64-bit division costs several times a 32-bit one.
-      const bool is_small = ((index | size) >> 31) == 0;
-      const int64_t quotient =
-          is_small
-              ? static_cast<int64_t>(static_cast<uint32_t>(index) / static_cast<uint32_t>(size))
-              : index / size;
-      at[axis] = index - quotient * size;
+      const int64_t quotient = quotient_of(index, extents.size[axis]);
+      at[axis] = index - quotient * extents.size[axis];
       index = quotient;
     }
     at[0] = index;
@@ -36,6 +37,29 @@ struct Coordinates {
 #pragma unroll
     for (int axis = 0; axis < kMaxRank; ++axis) result += at[axis] * operand.stride[axis];
     return result;
+  }
+
+  template <class O>
+  __device__ __forceinline__ O load(const Operand& operand) const {
+    return load_number<O>(operand.data, operand.dtype, offset(operand));
+  }
+};
+
+// The same, worked out anew for every operand: few registers, for a kernel that looks at few of
+// them.
+struct ElementIndex {
+  const Extents& extents;
+  int64_t index;
+
+  __device__ __forceinline__ int64_t offset(const Operand& operand) const {
+    int64_t result = 0, rest = index;
+#pragma unroll 1
+    for (int axis = extents.rank - 1; axis > 0; --axis) {
+      const int64_t quotient = quotient_of(rest, extents.size[axis]);
+      result += (rest - quotient * extents.size[axis]) * operand.stride[axis];
+      rest = quotient;
+    }
+    return result + rest * operand.stride[0];
   }
 
   template <class O>
@@ -78,17 +102,17 @@ struct ChannelOffsets {
   }
 };
 
-template <class O, class Params>
+template <class O, class Params, class Where = Coordinates>
 struct ElementSource {
   const Params& params;
-  const Coordinates& coordinates;
+  const Where& coordinates;
 
   __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
     const Operand& operand = params.bindings.tensor[tensor];
-    return {as_mask(coordinates.load<O>(operand), operand.dtype)};
+    return {as_mask(coordinates.template load<O>(operand), operand.dtype)};
   }
   __device__ __forceinline__ Pack<O, 1> target() const {
-    return {coordinates.load<O>(at_elements(params.target))};
+    return {coordinates.template load<O>(at_elements(params.target))};
   }
   __device__ __forceinline__ bool has(int) const { return true; }
   __device__ __forceinline__ int64_t target_integer(int) const {

@@ -19,7 +19,7 @@ class OneOf {
   explicit OneOf(const Loss& loss) {
     static_assert((std::is_same_v<Loss, Losses> || ...));
     int index = 0;
-    ((std::is_same_v<Loss, Losses> || (++index, false)) || ...);
+    static_cast<void>(((std::is_same_v<Loss, Losses> || (++index, false)) || ...));
     index_ = index;
     std::memcpy(functor_, &loss, sizeof(Loss));
   }

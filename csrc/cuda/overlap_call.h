@@ -73,7 +73,7 @@ struct PointwiseCall {
 // What a kernel is made for; kGeneral takes every call.
 enum class OverlapKernel : int8_t { kPlain, kCompound, kGeneral };
 
-struct OverlapCall : CallFrame {
+struct PoolCall : CallFrame {
   OverlapKernel kernel = OverlapKernel::kGeneral;
   WeightingParams params;
   bool per_element = false;  // mask and map are those of an element
@@ -92,18 +92,15 @@ struct OverlapCall : CallFrame {
   double* sums = nullptr;
   double *folded = nullptr, *pools = nullptr;
 
-  FL_HOST_DEVICE bool has_exponentials() const {
-    return activation == Activation::kSoftmax || pointwise.is_classwise();
-  }
   FL_HOST_DEVICE int64_t items() const;
 };
 
 // The order of the tallies after the soft counts: the first five are of the pointwise part.
 enum OverlapTally : int { kDiceSelected = kPartials, kTallies };
 
-static_assert(sizeof(OverlapCall) + sizeof(ElementLoss) <= 4090,
+static_assert(sizeof(PoolCall) + sizeof(ElementLoss) <= 4090,
               "kernel parameters are limited to 4 KiB");
 
-FL_HOST_DEVICE int64_t OverlapCall::items() const { return 3 * params.classes + kTallies; }
+FL_HOST_DEVICE int64_t PoolCall::items() const { return 3 * params.classes + kTallies; }
 
 }  // namespace fusedloss::cuda

@@ -5,9 +5,8 @@
 //     PlanarCells<T>    kPlanarLanes positions side by side in planes of T
 //
 //     cells.input(c), cells.target(c), cells.pos_weight(c), cells.store(c, values)
-//     cells.label(lane)              an integer target, of class 0
-//     cells.target_integer(c, lane)  the same of class c
-//     cells.mask(c), cells.weight(c) of an element, or (c = 0) of a position
+//     cells.labels(to)                 an integer target of the positions
+//     cells.mask(c), cells.weight(c)   of an element, or (c = 0) of a position
 #pragma once
 
 #include "cuda/element_source.cuh"
@@ -18,7 +17,7 @@
 namespace fusedloss::cuda {
 
 // Where an element lies in the space of mask and map; `index` counts positions.
-__device__ __forceinline__ int64_t weighting_index(const OverlapCall& call, int64_t index,
+__device__ __forceinline__ int64_t weighting_index(const PoolCall& call, int64_t index,
                                                    int64_t c) {
   if (!call.per_element) return index;
   const int64_t per_sample = call.inner * call.rows_per_sample;
@@ -33,7 +32,7 @@ class StridedCells {
   static constexpr int kLanes = 1;
   using Values = Pack<O, 1>;
 
-  __device__ __forceinline__ StridedCells(const OverlapCall& call, int64_t row, int64_t position)
+  __device__ __forceinline__ StridedCells(const PoolCall& call, int64_t row, int64_t position)
       : call_(call), index_(row * call.inner + position) {
     const Coordinates at(call.extents, index_);
     input_ = at.offset(call.input.positions);
@@ -47,12 +46,9 @@ class StridedCells {
   __device__ __forceinline__ Values pos_weight(int64_t c) const {
     return of(call_.pointwise.pos_weight, pos_weight_, c);
   }
-  __device__ __forceinline__ int64_t target_integer(int64_t c, int) const {
-    const Operand& target = call_.target.positions;
-    return load_integer(target.data, target.dtype, target_ + c * call_.target.class_stride);
-  }
   __device__ __forceinline__ void labels(Pack<int64_t, 1>& label) const {
-    label.at[0] = target_integer(0, 0);
+    const Operand& target = call_.target.positions;
+    label.at[0] = load_integer(target.data, target.dtype, target_);
   }
   __device__ __forceinline__ void store(int64_t c, const Values& values) const {
     const Operand& gradient = call_.grad_input.positions;
@@ -83,7 +79,7 @@ class StridedCells {
                            offset + c * operand.class_stride)};
   }
 
-  const OverlapCall& call_;
+  const PoolCall& call_;
   const int64_t index_;
   int64_t input_, target_, gradient_ = 0, pos_weight_ = 0;
 };
@@ -128,7 +124,7 @@ template <class O>
 struct PlanarSource {
   using Values = Pack<O, kPlanarLanes>;
 
-  const OverlapCall& call;
+  const PoolCall& call;
   const int64_t row, c, position;
 
   __device__ __forceinline__ int64_t index() const {
@@ -173,7 +169,7 @@ struct PlanarSource {
 };
 
 template <class O>
-__device__ __noinline__ Pack<O, kPlanarLanes> planar_values(const OverlapCall& call,
+__device__ __noinline__ Pack<O, kPlanarLanes> planar_values(const PoolCall& call,
                                                             const Program& program, int64_t row,
                                                             int64_t c, int64_t position) {
   const PlanarSource<O> source{call, row, c, position};
@@ -208,7 +204,7 @@ class PlanarCells {
   static constexpr int kLanes = kPlanarLanes;
   using Values = Pack<O, kLanes>;
 
-  __device__ __forceinline__ PlanarCells(const OverlapCall& call, int64_t row, int64_t slot)
+  __device__ __forceinline__ PlanarCells(const PoolCall& call, int64_t row, int64_t slot)
       : call_(call), row_(row), position_(slot * kLanes) {}
 
   __device__ __forceinline__ Values input(int64_t c) const {
@@ -226,11 +222,6 @@ class PlanarCells {
       return load_plane_once<O>(call_.planes.pos_weight, row_, c, position_);
     }
     return Values{};
-  }
-  __device__ __forceinline__ int64_t target_integer(int64_t c, int lane) const {
-    const PlaneView& view = call_.planes.target;
-    const int64_t base = row_ * view.row_stride + c * view.class_stride;
-    return load_integer(view.data, view.dtype, base + (view.is_run ? position_ + lane : 0));
   }
   __device__ __forceinline__ void labels(Pack<int64_t, kLanes>& label) const {
     load_labels(call_.planes.target, row_, position_, label);
@@ -268,7 +259,7 @@ class PlanarCells {
     return everywhere<O, kLanes>(O(1));
   }
 
-  const OverlapCall& call_;
+  const PoolCall& call_;
   const int64_t row_, position_;
 };
 

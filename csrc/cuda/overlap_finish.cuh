@@ -9,7 +9,7 @@ namespace fusedloss::cuda {
 
 // Adds up the chunks of each item of each sample, one warp for each. The grid shares the work, or
 // (blocks = 1) one block does it all.
-inline __device__ __noinline__ void fold_chunks(const OverlapCall& call, int64_t block,
+inline __device__ __noinline__ void fold_chunks(const PoolCall& call, int64_t block,
                                                 int64_t blocks) {
   const int64_t per_sample = call.chunks_per_sample();
   const int64_t count = call.samples * call.items();
@@ -29,7 +29,7 @@ inline __device__ __noinline__ void fold_chunks(const OverlapCall& call, int64_t
 // What one block does when `folded` is there.
 class OverlapFinish {
  public:
-  __device__ __forceinline__ explicit OverlapFinish(const OverlapCall& call)
+  __device__ __forceinline__ explicit OverlapFinish(const PoolCall& call)
       : call_(call), rules_(call.rules), layout_(call.rules.layout()) {}
 
   __device__ __forceinline__ void run() const {
@@ -83,26 +83,24 @@ class OverlapFinish {
     }
   }
 
-  // The loss of every pool, its share beside others, and the slopes as far as it knows them.
-  __device__ __forceinline__ void finish_pool(int64_t pool, const double (&counts)[3]) const {
-    const Pools& pools = rules_.pools;
-    const int64_t c = pools.first_class() + pool % pools.columns();
-    const double share = share_of(rules_, number_at(call_.weight, c, 1), counts[2]);
-    const bool has_share = share != 0;
-    const PoolLoss at =
-        has_share ? rules_.loss({counts[0], counts[1], counts[2]}) : PoolLoss();
-    const double value = has_share ? share * at.value : 0;
-    call_.pools[2 * pool] = value;
-    call_.pools[2 * pool + 1] = share;
+  // The loss of a pool and its share beside others, and the slopes as far as it knows them.
+  __device__ __forceinline__ void begin_pool(int64_t pool, const double (&counts)[3]) const {
     double* sums = call_.sums;
     sums[layout_.intersection(pool)] = counts[0];
     sums[layout_.input_sum(pool)] = counts[1];
     sums[layout_.target_sum(pool)] = counts[2];
-    sums[layout_.by_intersection(pool)] = has_share ? share * at.by_intersection : 0;
-    sums[layout_.by_input_sum(pool)] = has_share ? share * at.by_input_sum : 0;
+    const SettledPool settled = settle(pool, 1);
+    call_.pools[2 * pool] = settled.value;
+    call_.pools[2 * pool + 1] = settled.share;
     if (rules_.reduction == Reduction::kNone) {
-      store_number(call_.loss.data, call_.loss.dtype, pool * call_.loss.stride, value);
+      store_number(call_.loss.data, call_.loss.dtype, pool * call_.loss.stride, settled.value);
     }
+  }
+
+  __device__ __forceinline__ SettledPool settle(int64_t pool, double scale) const {
+    const Pools& pools = rules_.pools;
+    const int64_t c = pools.first_class() + pool % pools.columns();
+    return settle_pool(rules_, pool, number_at(call_.weight, c, 1), scale, call_.sums);
   }
 
   // The loss of all pools; every thread has it.
@@ -114,27 +112,28 @@ class OverlapFinish {
       double counts[3] = {};
       add_members(pool, by_thread ? 0 : threadIdx.x, by_thread ? 1 : kThreads, counts);
       if (!by_thread) block_sum(counts);
-      if (by_thread || threadIdx.x == 0) finish_pool(pool, counts);
+      if (by_thread || threadIdx.x == 0) begin_pool(pool, counts);
     }
     __syncthreads();
     const bool by_sample = rules_.reduction == Reduction::kSampleMean;
     const int64_t per_result = layout_.results == 0 ? 0 : layout_.pools / layout_.results;
+    const int64_t first = by_sample ? 0 : threadIdx.x, stride = by_sample ? 1 : kThreads;
     double loss[1] = {};
 #pragma unroll 1
     for (int64_t i = by_sample ? threadIdx.x : 0; i < layout_.results;
          i += by_sample ? kThreads : 1) {
       double sums[2] = {};  // total, normalizer
 #pragma unroll 1
-      for (int64_t k = by_sample ? 0 : threadIdx.x; k < per_result; k += by_sample ? 1 : kThreads) {
+      for (int64_t k = first; k < per_result; k += stride) {
         sums[0] += call_.pools[2 * (i * per_result + k)];
         sums[1] += call_.pools[2 * (i * per_result + k) + 1];
       }
       if (!by_sample) block_sum(sums);
       const int64_t divisor = by_sample ? sample_count : 1;
-      const double scale = rules_.part * gradient_scale(rules_.reduction, sums[1], divisor);
+      const double scale = pool_scale(rules_, sums[1], divisor);
 #pragma unroll 1
-      for (int64_t k = by_sample ? 0 : threadIdx.x; k < per_result; k += by_sample ? 1 : kThreads) {
-        scale_slopes(i * per_result + k, scale);
+      for (int64_t k = first; scale != 1 && k < per_result; k += stride) {
+        settle(i * per_result + k, scale);
       }
       if (by_sample || threadIdx.x == 0) {
         loss[0] += loss_share(rules_.reduction, sums[0], sums[1], divisor);
@@ -143,13 +142,6 @@ class OverlapFinish {
     }
     block_sum(loss);
     return loss[0];
-  }
-
-  __device__ __forceinline__ void scale_slopes(int64_t pool, double scale) const {
-    for (const int64_t place : {layout_.by_intersection(pool), layout_.by_input_sum(pool)}) {
-      const double slope = call_.sums[place];
-      call_.sums[place] = scale == 0 || slope == 0 ? 0 : slope * scale;
-    }
   }
 
   __device__ __forceinline__ void write_result(int64_t i, double total, double normalizer,
@@ -196,12 +188,12 @@ class OverlapFinish {
                                                               : positions * call_.params.classes);
   }
 
-  const OverlapCall& call_;
+  const PoolCall& call_;
   const OverlapRules& rules_;
   const OverlapSumsLayout layout_;
 };
 
-inline __device__ __noinline__ void finish_overlap(const OverlapCall& call) {
+inline __device__ __noinline__ void finish_overlap(const PoolCall& call) {
   OverlapFinish(call).run();
 }
 

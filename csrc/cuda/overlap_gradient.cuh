@@ -19,11 +19,11 @@ class GradientBlock {
   static constexpr bool kGeneral = kKernel == OverlapKernel::kGeneral;
   static constexpr bool kPointwise = kKernel != OverlapKernel::kPlain;
   using Values = Pack<O, kLanes>;
-  using Position = PositionFactors<O, kLanes>;
-  using Element = ElementFactors<O, kLanes>;
+  using Position = CellPosition<O, kLanes>;
+  using Element = CellElement<O, kLanes>;
   using Table = ClassTable<O, kGeneral>;
 
-  __device__ __forceinline__ GradientBlock(const OverlapCall& call, const ElementLoss& loss,
+  __device__ __forceinline__ GradientBlock(const PoolCall& call, const ElementLoss& loss,
                                            Table& table, const PointwisePreparation<O>& prepared)
       : call_(call), loss_(loss), table_(table), prepared_(prepared) {}
 
@@ -64,7 +64,7 @@ class GradientBlock {
       return;
     }
     Shared shared{};
-    if (call_.has_exponentials()) prepare(cells, factors, at, shared);
+    if (call_.activation == Activation::kSoftmax) prepare(cells, factors, at, shared);
 #pragma unroll 1
     for (int64_t c = 0; c < classes; ++c) {
       const ClassEntry<O> entry = table_.at(c);
@@ -103,7 +103,6 @@ class GradientBlock {
   __device__ __forceinline__ void prepare(const Cells& cells, const CellFactors<Cells>& factors,
                                           const Position& at, Shared& shared) const {
     Exponentials<O, kLanes>& sums = shared.sums;
-    const bool softmax = call_.activation == Activation::kSoftmax;
     const bool classwise = kPointwise && call_.pointwise.is_classwise();
     Values first{}, second{};
     ClassPartSums<O, kLanes> part;
@@ -112,7 +111,7 @@ class GradientBlock {
       if constexpr (kPointwise) {
         if (classwise) part.add(call_, entry, at, sums, c, x, e);
       }
-      if (!softmax || !entry.is_live) return;
+      if (!entry.is_live) return;
       const Values t = factors.target(at, c);
       const Element own = factors.element(at, t, c);
 #pragma unroll
@@ -269,7 +268,7 @@ class GradientBlock {
     });
   }
 
-  const OverlapCall& call_;
+  const PoolCall& call_;
   const ElementLoss& loss_;
   Table& table_;
   const PointwisePreparation<O>& prepared_;

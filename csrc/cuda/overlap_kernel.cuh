@@ -15,7 +15,7 @@
 namespace fusedloss::cuda {
 
 template <class Cells, OverlapKernel kKernel>
-__device__ __forceinline__ void find_sums(const OverlapCall& call,
+__device__ __forceinline__ void find_sums(const PoolCall& call,
                                           const SumsBlock<Cells, kKernel>& block) {
   block.run();
   const bool waits = call.pass == Pass::kForwardGradient;
@@ -36,7 +36,7 @@ __device__ __forceinline__ void find_sums(const OverlapCall& call,
 
 template <class Cells, OverlapKernel kKernel>
 __global__ void __launch_bounds__(kThreads, 2)
-    overlap_kernel(const __grid_constant__ OverlapCall call,
+    overlap_kernel(const __grid_constant__ PoolCall call,
                    const __grid_constant__ ElementLoss loss) {
   using O = typename Cells::O;
   using Sums = SumsBlock<Cells, kKernel>;

@@ -13,7 +13,7 @@ struct OverlapWorkspace {
   bool has_tickets;
   int64_t range_partials, ranges, partials = 0, folded = 0, pools = 0;
 
-  explicit OverlapWorkspace(const OverlapCall& call) : has_tickets(call.range_samples > 0) {
+  explicit OverlapWorkspace(const PoolCall& call) : has_tickets(call.range_samples > 0) {
     range_partials = 2 * call.params.bindings.ranges * call.range_samples * call.range_chunks;
     ranges = 2 * call.params.bindings.ranges * call.range_samples;
     if (!call.has_sums) return;
@@ -29,7 +29,7 @@ struct OverlapWorkspace {
   }
 
   // Gives the call its pieces of `memory`.
-  void assign(void* memory, OverlapCall* call) const {
+  void assign(void* memory, PoolCall* call) const {
     call->tickets = static_cast<unsigned*>(memory);
     auto* numbers = reinterpret_cast<double*>(static_cast<unsigned char*>(memory) + kTicketBytes);
     call->range_partials = numbers;
@@ -40,8 +40,16 @@ struct OverlapWorkspace {
   }
 };
 
+inline ElementLoss element_loss(const PointwiseParams& part) {
+  if (part.kind != PointwiseKind::kSigmoidFocal) {
+    return ElementLoss(BinaryCrossEntropyWithLogitsLoss(part.options));
+  }
+  if (part.options[1] == 2) return ElementLoss(SigmoidFocalLoss<true>(part.options));
+  return ElementLoss(SigmoidFocalLoss<false>(part.options));
+}
+
 template <class Cells, OverlapKernel kKernel>
-void launch_overlap(OverlapCall call, const ElementLoss& loss, const LaunchContext& context) {
+void launch_overlap(PoolCall call, const ElementLoss& loss, const LaunchContext& context) {
   if (call.pass == Pass::kBackward && call.chunks == 0) return;
   const OverlapWorkspace workspace(call);
   if (workspace.has_tickets) {
@@ -62,7 +70,7 @@ void launch_overlap(OverlapCall call, const ElementLoss& loss, const LaunchConte
 
 // The kernels for planes of T; instantiated in overlap_<T>.cu.
 template <class T>
-void launch_planar(const OverlapCall& call, const ElementLoss& loss,
+void launch_planar(const PoolCall& call, const ElementLoss& loss,
                    const LaunchContext& context) {
   if (call.kernel == OverlapKernel::kPlain) {
     return launch_overlap<PlanarCells<T, false>, OverlapKernel::kPlain>(call, loss, context);

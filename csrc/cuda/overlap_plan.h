@@ -14,7 +14,7 @@ namespace fusedloss::cuda {
 
 struct OverlapPlan {
   bool planar = false;
-  OverlapCall call;
+  PoolCall call;
 };
 
 // How many classes have their soft counts in shared memory at once.
@@ -206,7 +206,7 @@ class OverlapPlanner {
   }
 
   const OverlapParams& p_;
-  OverlapCall call_;
+  PoolCall call_;
 };
 
 inline OverlapPlan plan_overlap(const OverlapParams& params) {

@@ -14,7 +14,7 @@ struct PointwisePreparation {
 };
 
 template <class O>
-__device__ __forceinline__ PointwisePreparation<O> prepare_pointwise(const OverlapCall& call) {
+__device__ __forceinline__ PointwisePreparation<O> prepare_pointwise(const PoolCall& call) {
   if (!call.pointwise.is_classwise() || call.pointwise.label_smoothing == 0) return {};
   double sums[2] = {0, 0};
 #pragma unroll 1
@@ -29,7 +29,7 @@ __device__ __forceinline__ PointwisePreparation<O> prepare_pointwise(const Overl
 
 // Calls f with the functor of losses/classwise.h.
 template <class O, class F>
-__device__ __forceinline__ void visit_class_part(const OverlapCall& call, O total_weight, F&& f) {
+__device__ __forceinline__ void visit_class_part(const PoolCall& call, O total_weight, F&& f) {
   const PointwiseCall& part = call.pointwise;
   const bool focal = part.kind == PointwiseKind::kSoftmaxFocal;
   if (!focal || part.gamma == 0) {
@@ -47,8 +47,8 @@ struct ClassPartSums {
   using Values = Pack<O, kLanes>;
   Values rest{}, own{}, dot{};
 
-  __device__ __forceinline__ void add(const OverlapCall& call, const ClassEntry<O>& entry,
-                                      const PositionFactors<O, kLanes>& at,
+  __device__ __forceinline__ void add(const PoolCall& call, const ClassEntry<O>& entry,
+                                      const CellPosition<O, kLanes>& at,
                                       const Exponentials<O, kLanes>& sums, int64_t c,
                                       const Values& x, const Values& e) {
     const bool smooths = call.pointwise.label_smoothing != 0 && entry.weight != O(0);
@@ -83,13 +83,13 @@ struct ProbabilityPart {
   bool lives[kLanes] = {};
 
   // What a probability becomes before its class weight: (1 - e) t + e / C.
-  __device__ __forceinline__ static O share(const OverlapCall& call, O t) {
+  __device__ __forceinline__ static O share(const PoolCall& call, O t) {
     const double e = call.pointwise.label_smoothing;
     return static_cast<O>(1 - e) * t + static_cast<O>(e / static_cast<double>(call.params.classes));
   }
 
   template <class Cells, class Table>
-  __device__ __forceinline__ void run(const OverlapCall& call, const Cells& cells,
+  __device__ __forceinline__ void run(const PoolCall& call, const Cells& cells,
                                       const Table& table, const Exponentials<O, kLanes>& sums,
                                       const ClassPartSums<O, kLanes>& part) {
 #pragma unroll 1

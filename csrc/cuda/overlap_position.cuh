@@ -12,7 +12,7 @@ namespace fusedloss::cuda {
 
 // Mask and mask x map, 0 where the label is ignored. Where they belong to elements: 1, or 0 there.
 template <class O, int kLanes>
-struct PositionFactors {
+struct CellPosition {
   Pack<O, kLanes> mask{}, w{};
   int label[kLanes] = {};  // -1: not a class
 
@@ -25,7 +25,7 @@ struct PositionFactors {
 };
 
 template <class O, int kLanes>
-struct ElementFactors {
+struct CellElement {
   Pack<O, kLanes> mask, w;
 };
 
@@ -35,10 +35,10 @@ class CellFactors {
   using O = typename Cells::O;
   static constexpr int kLanes = Cells::kLanes;
   using Values = Pack<O, kLanes>;
-  using Position = PositionFactors<O, kLanes>;
-  using Element = ElementFactors<O, kLanes>;
+  using Position = CellPosition<O, kLanes>;
+  using Element = CellElement<O, kLanes>;
 
-  __device__ __forceinline__ CellFactors(const OverlapCall& call, const Cells& cells)
+  __device__ __forceinline__ CellFactors(const PoolCall& call, const Cells& cells)
       : call_(call), cells_(cells) {}
 
   __device__ __forceinline__ Position position() const {
@@ -70,7 +70,7 @@ class CellFactors {
                                              int64_t c) const {
     Element result{at.mask, at.w};
     if (call_.per_element) read_factors(at, c, result);
-    if (call_.ignores && !call_.has_labels) leave_ignored_out(t, c, result);
+    if (call_.ignores && !call_.has_labels) leave_ignored_out(t, result);
     return result;
   }
 
@@ -104,18 +104,16 @@ class CellFactors {
     }
   }
 
-  __device__ __forceinline__ void leave_ignored_out(const Values& t, int64_t c,
-                                                    Element& result) const {
-    const bool exact = is_floating(call_.target.positions.dtype);
+  // Callers refuse an integer that the arithmetic does not hold exactly.
+  __device__ __forceinline__ void leave_ignored_out(const Values& t, Element& result) const {
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
-      const bool ignored = exact ? t.at[lane] == static_cast<O>(call_.ignore_index)
-                                 : cells_.target_integer(c, lane) == call_.ignore_index;
+      const bool ignored = t.at[lane] == static_cast<O>(call_.ignore_index);
       if (ignored) result.mask.at[lane] = result.w.at[lane] = O(0);
     }
   }
 
-  const OverlapCall& call_;
+  const PoolCall& call_;
   const Cells& cells_;
 };
 

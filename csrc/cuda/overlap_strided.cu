@@ -3,25 +3,12 @@
 
 namespace fusedloss::cuda {
 
-extern template void launch_planar<float>(const OverlapCall&, const ElementLoss&,
+extern template void launch_planar<float>(const PoolCall&, const ElementLoss&,
                                           const LaunchContext&);
-extern template void launch_planar<Half>(const OverlapCall&, const ElementLoss&,
+extern template void launch_planar<Half>(const PoolCall&, const ElementLoss&,
                                          const LaunchContext&);
-extern template void launch_planar<BFloat16>(const OverlapCall&, const ElementLoss&,
+extern template void launch_planar<BFloat16>(const PoolCall&, const ElementLoss&,
                                              const LaunchContext&);
-
-namespace {
-
-ElementLoss element_loss(const PointwiseParams& part) {
-  const double none[2] = {-1, 2};
-  if (part.kind != PointwiseKind::kSigmoidFocal) {
-    return ElementLoss(BinaryCrossEntropyWithLogitsLoss(none));
-  }
-  if (part.options[1] == 2) return ElementLoss(SigmoidFocalLoss<true>(part.options));
-  return ElementLoss(SigmoidFocalLoss<false>(part.options));
-}
-
-}  // namespace
 
 size_t overlap_workspace_bytes(const OverlapParams& params) {
   return OverlapWorkspace(plan_overlap(params).call).bytes();
@@ -29,7 +16,7 @@ size_t overlap_workspace_bytes(const OverlapParams& params) {
 
 void overlap(const OverlapParams& params, const LaunchContext& context) {
   const OverlapPlan plan = plan_overlap(params);
-  const OverlapCall& call = plan.call;
+  const PoolCall& call = plan.call;
   const ElementLoss loss = element_loss(params.pointwise);
   if (!plan.planar) {
     return computes_in_double(params)

@@ -30,12 +30,12 @@ class SumsBlock {
   static constexpr bool kGeneral = kKernel == OverlapKernel::kGeneral;
   static constexpr bool kPointwise = kKernel != OverlapKernel::kPlain;
   using Values = Pack<O, kLanes>;
-  using Position = PositionFactors<O, kLanes>;
-  using Element = ElementFactors<O, kLanes>;
+  using Position = CellPosition<O, kLanes>;
+  using Element = CellElement<O, kLanes>;
   using Table = ClassTable<O, kGeneral>;
   using Tally = cuda::Tally<O, kTallies>;
 
-  __device__ __forceinline__ SumsBlock(const OverlapCall& call, const ElementLoss& loss,
+  __device__ __forceinline__ SumsBlock(const PoolCall& call, const ElementLoss& loss,
                                        Table& table, GroupCounts<O>& counts,
                                        const PointwisePreparation<O>& prepared)
       : call_(call), loss_(loss), table_(table), counts_(counts), prepared_(prepared) {}
@@ -111,7 +111,7 @@ class SumsBlock {
     const Position at = valid ? factors.position() : Position();
     const bool takes = at.any_selected();
     Exponentials<O, kLanes> sums{};
-    if (takes && call_.has_exponentials()) prepare(cells, at, sums, tally);
+    if (takes && call_.activation == Activation::kSoftmax) prepare(cells, at, sums, tally);
     const bool warp_takes = __any_sync(0xffffffffu, takes);
     Values largest_mask{};
     bool valid_labels = true;
@@ -287,7 +287,7 @@ class SumsBlock {
     for (int k = 0; k < 3; ++k) counts_[threadIdx.x / 32][place][k] += soft.of[k];
   }
 
-  const OverlapCall& call_;
+  const PoolCall& call_;
   const ElementLoss& loss_;
   Table& table_;
   GroupCounts<O>& counts_;

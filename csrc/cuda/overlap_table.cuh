@@ -24,7 +24,7 @@ __device__ __forceinline__ double number_at(const Vector& vector, int64_t i, dou
 
 // `with_slopes`: the pools are finished. Not inlined: the work of a few threads.
 template <class O>
-__device__ __noinline__ ClassEntry<O> class_entry(const OverlapCall& call, int64_t sample,
+__device__ __noinline__ ClassEntry<O> class_entry(const PoolCall& call, int64_t sample,
                                                   int64_t c, bool with_slopes) {
   const int64_t pool = call.rules.pools.of(sample, c);
   const double weight = number_at(call.weight, c, 1);
@@ -46,7 +46,7 @@ class ClassTable {
  public:
   using Memory = ClassEntry<O>[kTableClasses];
 
-  __device__ __forceinline__ ClassTable(const OverlapCall& call, Memory& memory)
+  __device__ __forceinline__ ClassTable(const PoolCall& call, Memory& memory)
       : call_(call), memory_(memory) {}
 
   // Called by all threads of the block.
@@ -71,14 +71,14 @@ class ClassTable {
   }
 
  private:
-  const OverlapCall& call_;
+  const PoolCall& call_;
   Memory& memory_;
   int64_t sample_ = 0;
   bool with_slopes_ = false;
 };
 
 // What the gradient of a sample's pointwise part is multiplied by, besides mask and weights.
-__device__ __forceinline__ double pointwise_scale(const OverlapCall& call, int64_t sample) {
+__device__ __forceinline__ double pointwise_scale(const PoolCall& call, int64_t sample) {
   const OverlapSumsLayout layout = call.rules.layout();
   const double scale = call.sums[layout.scale(layout.results == 1 ? 0 : sample)];
   return scale == 0 ? 0 : scale * number_at(call.grad_output, 0, 1);

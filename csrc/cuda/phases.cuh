@@ -35,6 +35,14 @@ struct Tally {
   }
 };
 
+// The same of a thread that adds few numbers to a chunk.
+template <class O, int kCount>
+struct ShortTally {
+  O sum[kCount] = {};
+
+  __device__ __forceinline__ double total(int i) const { return static_cast<double>(sum[i]); }
+};
+
 template <class Params>
 __device__ __forceinline__ double given_number(const Params& p) {
   if (!p.given_normalizer) return p.given_number;

@@ -1,7 +1,7 @@
 // Mask, weight, label and class weight of one position, whatever the strides and dtypes: all that
 // is known before a logit is read.
 //
-//     const PositionFactors<O> at = position_factors<O>(call, index, true);
+//     const PositionFactors<O> at = position_factors<O, false>(call, index, true);
 //     if (at.w != 0) ... at.label is a class ...
 //
 // `Call` is a CallFrame whose params have extents, target (a ClassOperand), has_labels, classes,
@@ -11,15 +11,16 @@
 #include <cassert>
 
 #include "cuda/element_source.cuh"
+#include "cuda/region_eval.cuh"
 
 namespace fusedloss::cuda {
 
 template <class O>
 struct PositionFactors {
-  O mask = O(0);          // 0 where ignored
-  O w = O(0);             // mask x map; 0 also where class weights leave nothing
-  O class_weight = O(0);  // of the label, or 1; 0 where w is 0 for another reason
-  int64_t label = 0;      // in [0, C)
+  O mask;          // 0 where ignored
+  O w;             // mask x map; 0 also where class weights leave nothing
+  O class_weight;  // of the label, or 1; 0 where w is 0 for another reason
+  int64_t label;   // in [0, C)
 };
 
 // The weight of class c.
@@ -28,32 +29,51 @@ __device__ __forceinline__ O class_weight(const Params& p, int64_t c) {
   return p.weight ? load_number<O>(p.weight.data, p.weight.dtype, c * p.weight.stride[0]) : O(1);
 }
 
-// `needs_own`: a position whose label has weight 0 has no part in the loss. Not inlined: the
-// kernels of a file share it.
-template <class O, class Call>
-__device__ __noinline__ PositionFactors<O> position_factors(const Call& call, int64_t index,
-                                                            bool needs_own) {
+// What a region of tensors and comparisons, or any program, yields at a position.
+template <class O, bool kPlain, class Call>
+__device__ __forceinline__ O region_value(const Call& call, const ElementIndex& element) {
   const auto& p = call.params;
-  const Coordinates coordinates(p.extents, index);
-  PositionFactors<O> at;
+  if (!p.region) return O(1);
+  if constexpr (kPlain) {
+    using Params = std::decay_t<decltype(p)>;
+    const ElementSource<O, Params, ElementIndex> source{p, element};
+    return region_values<O, 1>(p.region, p.bindings, source).at[0];
+  } else {
+    return element_values<O>(call, p.region, 0, p.region.length, element.index);
+  }
+}
+
+template <class O, bool kPlain, class Call>
+__device__ __forceinline__ O weight_value(const Call& call, const ElementIndex& element) {
+  const auto& p = call.params;
+  if (p.weight_map) return element.load<O>(p.weight_map);
+  if constexpr (!kPlain) {
+    const Program& source = p.weight_source;
+    if (source) return element_values<O>(call, source, 0, source.length, element.index);
+  }
+  return O(1);
+}
+
+// `needs_own`: a position whose label has weight 0 has no part in the loss. kPlain: there are
+// labels, no weight source, and no term in the region but tensors and comparisons of the target.
+template <class O, bool kPlain, class Call>
+__device__ __forceinline__ PositionFactors<O> plain_or_any_factors(const Call& call, int64_t index,
+                                                                   bool needs_own) {
+  const auto& p = call.params;
+  const bool has_labels = kPlain || p.has_labels;
+  const ElementIndex element{p.extents, index};
+  PositionFactors<O> at{};
   int64_t label = 0;
-  if (p.has_labels) {
+  if (has_labels) {
     const Operand& labels = p.target.positions;
-    label = load_integer(labels.data, labels.dtype, coordinates.offset(labels));
+    label = load_integer(labels.data, labels.dtype, element.offset(labels));
     if (p.matches_ignored && label == p.ignore_index) return at;
   }
-  const Program &region = p.region, &source = p.weight_source;
-  at.mask = region ? element_values<O>(call, region, 0, region.length, index) : O(1);
+  at.mask = region_value<O, kPlain>(call, element);
   if (at.mask == O(0)) return at;
-  O weight = O(1);
-  if (p.weight_map) {
-    weight = coordinates.load<O>(p.weight_map);
-  } else if (source) {
-    weight = element_values<O>(call, source, 0, source.length, index);
-  }
-  const O w = mask_times_weight(at.mask, weight);
+  const O w = mask_times_weight(at.mask, weight_value<O, kPlain>(call, element));
   if (w == O(0)) return at;
-  if (p.has_labels) {
+  if (has_labels) {
     const bool is_class = static_cast<uint64_t>(label) < static_cast<uint64_t>(p.classes);
     assert(is_class && "target must be a class index where it takes part");
     if (!is_class) return at;  // where asserts are compiled out
@@ -65,6 +85,20 @@ __device__ __noinline__ PositionFactors<O> position_factors(const Call& call, in
   }
   at.w = w;
   return at;
+}
+
+// Not inlined: the kernels of a file share it.
+template <class O, class Call>
+__device__ __noinline__ PositionFactors<O> any_factors(const Call& call, int64_t index,
+                                                       bool needs_own) {
+  return plain_or_any_factors<O, false>(call, index, needs_own);
+}
+
+template <class O, bool kPlain, class Call>
+__device__ __forceinline__ PositionFactors<O> position_factors(const Call& call, int64_t index,
+                                                               bool needs_own) {
+  if constexpr (kPlain) return plain_or_any_factors<O, true>(call, index, needs_own);
+  return any_factors<O>(call, index, needs_own);
 }
 
 }  // namespace fusedloss::cuda

@@ -1,7 +1,8 @@
 // The class losses as dispatcher ops: tensors in, a torch-free ClasswiseParams to a driver.
 //
 // fusedloss/_classwise_autograd.py calls these; shapes, dtypes and options have been checked there,
-// labels are checked here.
+// labels are checked here, or by the device. One function serves both devices and branches once, at
+// the driver.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -11,6 +12,7 @@
 #include "core/classwise_problem.h"
 #include "cpu/classwise.h"
 #include "ops/bad_label.h"
+#include "ops/classwise_cuda.h"
 #include "ops/driver_call.h"
 #include "ops/tensor_view.h"
 
@@ -89,9 +91,13 @@ std::tuple<Tensor, Tensor, Tensor> classwise_forward(std::string words, std::vec
   ClasswiseParams params;
   const double* options = make_params(call, arguments, tensors, &params);
   params.sums = static_cast<double*>(sums.mutable_data_ptr());
-  const auto forward =
-      computes_in_double(params) ? cpu::classwise_forward<double> : cpu::classwise_forward<float>;
-  check(forward(call.loss.c_str(), options, params, parallel_for), call.loss, arguments, params);
+  if (arguments.input.is_cuda()) {
+    cuda_classwise(call.loss, options, params, arguments.input);
+  } else {
+    const auto forward =
+        computes_in_double(params) ? cpu::classwise_forward<double> : cpu::classwise_forward<float>;
+    check(forward(call.loss.c_str(), options, params, parallel_for), call.loss, arguments, params);
+  }
   return {loss, gradient, sums};
 }
 
@@ -110,9 +116,13 @@ Tensor classwise_backward(std::string words, std::vector<double> numbers, int64_
   ClasswiseParams params;
   const double* options = make_params(call, arguments, tensors, &params);
   params.sums = const_cast<double*>(static_cast<const double*>(sums.const_data_ptr()));
-  const auto backward =
-      computes_in_double(params) ? cpu::classwise_backward<double> : cpu::classwise_backward<float>;
-  backward(call.loss.c_str(), options, params, parallel_for);
+  if (arguments.input.is_cuda()) {
+    cuda_classwise(call.loss, options, params, arguments.input);
+  } else {
+    const auto backward = computes_in_double(params) ? cpu::classwise_backward<double>
+                                                     : cpu::classwise_backward<float>;
+    backward(call.loss.c_str(), options, params, parallel_for);
+  }
   return gradient;
 }
 
@@ -133,5 +143,12 @@ STABLE_TORCH_LIBRARY_IMPL(fusedloss, CPU, library) {
   library.impl("classwise_forward", TORCH_BOX(&classwise_forward));
   library.impl("classwise_backward", TORCH_BOX(&classwise_backward));
 }
+
+#if defined(FL_WITH_CUDA)
+STABLE_TORCH_LIBRARY_IMPL(fusedloss, CUDA, library) {
+  library.impl("classwise_forward", TORCH_BOX(&classwise_forward));
+  library.impl("classwise_backward", TORCH_BOX(&classwise_backward));
+}
+#endif
 
 }  // namespace fusedloss::ops

@@ -7,20 +7,18 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "core/elementwise_problem.h"
 #include "runtime/bind.h"
+#include "tensor_arguments.h"
 
 namespace py = pybind11;
 
 namespace fusedloss {
 namespace {
-
-using Tensor = std::tuple<uintptr_t, int, std::vector<int64_t>, std::vector<int64_t>>;
 
 // The arguments of the ops, and their results.
 struct Arguments {
@@ -32,18 +30,6 @@ struct Arguments {
   std::optional<Tensor> grad_output, grad_input, loss;
   uintptr_t sums = 0;
 };
-
-TensorView view(const std::optional<Tensor>& tensor) {
-  TensorView result;
-  if (!tensor) return result;
-  const auto& [address, dtype, sizes, strides] = *tensor;
-  result.data = reinterpret_cast<void*>(address);
-  result.dtype = static_cast<DType>(dtype);
-  result.rank = static_cast<int>(sizes.size());
-  std::copy(sizes.begin(), sizes.end(), result.size);
-  std::copy(strides.begin(), strides.end(), result.stride);
-  return result;
-}
 
 const double* make_params(const Arguments& a, const ElementwiseCall& call,
                           ElementwiseParams* params) {

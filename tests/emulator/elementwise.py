@@ -7,112 +7,27 @@ Each call is one session; its report goes to `reports`, and an error in it is an
 `check=False`.
 """
 
-import contextlib
 import dataclasses
 
 import torch
 
 from fusedloss import _ops
 
-from . import builder, runtime
+from . import builder
+from .calls import Calls, plain
 
 CUDA = builder.ROOT / "csrc" / "cuda"
 PROJECT = builder.Project(
     module="emulated_elementwise",
-    kernels=tuple(sorted(CUDA.glob("*.cu"))),
+    kernels=tuple(sorted(CUDA.glob("elementwise_*.cu"))),
     bindings=(builder.HERE / "bindings.cpp",),
     include=(builder.ROOT / "csrc", builder.HERE),
 )
 # mean squared error in float32 alone: quick to build, for seeded bugs
 SMALL = dataclasses.replace(PROJECT, kernels=(builder.HERE / "kernels.cpp",))
 
-_DTYPES = {
-    dtype: code
-    for code, dtype in enumerate(
-        (
-            torch.bool,
-            torch.uint8,
-            torch.int8,
-            torch.int16,
-            torch.uint16,
-            torch.int32,
-            torch.uint32,
-            torch.int64,
-            torch.uint64,
-            torch.float16,
-            torch.bfloat16,
-            torch.float32,
-            torch.float64,
-        )
-    )
-}
-
-
-@dataclasses.dataclass
-class _Settings:
-    project: builder.Project = PROJECT
-    options: dict = dataclasses.field(default_factory=dict)
-    reports: list = dataclasses.field(default_factory=list)
-    check: bool = True
-
-
-_settings = _Settings()
-
-
-class KernelError(RuntimeError):
-    """The emulator found an error, or the launch failed."""
-
-
-@contextlib.contextmanager
-def recorded(project=PROJECT, check=True, **options):
-    """Runs the ops below with these options of `runtime.session`; yields the list of reports."""
-    global _settings
-    saved, _settings = _settings, _Settings(project, options, [], check)
-    try:
-        yield _settings.reports
-    finally:
-        _settings = saved
-
-
-def _plain(tensor):
-    if tensor is None:
-        return None
-    return (tensor.data_ptr(), _DTYPES[tensor.dtype], list(tensor.shape), list(tensor.stride()))
-
-
-def _run(arguments, inputs, outputs, call):
-    """One session: registers the tensors, calls, keeps the report."""
-    with runtime.session(_settings.project, **_settings.options) as session:
-        for name, tensor in inputs.items():
-            if tensor is not None and tensor.numel():
-                session.register(tensor, name)
-        for name, tensor in outputs.items():
-            if tensor is not None and tensor.numel():
-                session.register(tensor, name, writable=True)
-        failure = None
-        try:
-            call(session)
-        except RuntimeError as error:
-            failure = error
-        report = session.report()
-    _settings.reports.append(report)
-    if _settings.check and (failure or report.errors):
-        raise KernelError(f"{failure}\n{report}") from failure
-
-
-def _elementwise(arguments, inputs, outputs):
-    def call(session):
-        filled = session.module.Arguments()
-        for name, value in arguments.items():
-            setattr(filled, name, value)
-
-        def allocate(size):
-            workspace = torch.empty(size, dtype=torch.uint8)
-            return session.register(workspace, "workspace", writable=True)
-
-        session.module.elementwise(filled, allocate)
-
-    _run(arguments, inputs, outputs, call)
+_calls = Calls(PROJECT)
+recorded = _calls.recorded
 
 
 def _arguments(call, numbers, input, target, others, region, weight_source):
@@ -121,9 +36,9 @@ def _arguments(call, numbers, input, target, others, region, weight_source):
     arguments = {
         "call": call,
         "numbers": list(numbers),
-        "input": _plain(input),
-        "target": _plain(target),
-        "others": [_plain(tensor) for tensor in others],
+        "input": plain(input),
+        "target": plain(target),
+        "others": [plain(tensor) for tensor in others],
         "region": list(region),
         "weight_source": list(weight_source),
     }
@@ -142,11 +57,13 @@ def forward(call, numbers, input, target, others, region, weight_source):
     gradient = torch.empty_like(input) if wants_gradient else input.new_empty((0,))
     sums = input.new_zeros((_ops.sums_length(input, reduction),), dtype=torch.float64)
     arguments |= {
-        "grad_input": _plain(gradient) if wants_gradient else None,
-        "loss": _plain(loss),
+        "grad_input": plain(gradient) if wants_gradient else None,
+        "loss": plain(loss),
         "sums": sums.data_ptr(),
     }
-    _elementwise(arguments, inputs, {"loss": loss, "gradient": gradient, "sums": sums})
+    _calls.run_op(
+        "elementwise", arguments, inputs, {"loss": loss, "gradient": gradient, "sums": sums}
+    )
     return loss, gradient, sums
 
 
@@ -157,18 +74,18 @@ def backward(call, numbers, input, target, others, region, weight_source, grad_o
     arguments, inputs = _arguments(call, numbers, input, target, others, region, weight_source)
     gradient = torch.empty_like(input)
     arguments |= {
-        "grad_output": _plain(grad_output),
-        "grad_input": _plain(gradient),
+        "grad_output": plain(grad_output),
+        "grad_input": plain(gradient),
         "sums": sums.data_ptr(),
     }
     inputs |= {"grad_output": grad_output, "sums": sums}
-    _elementwise(arguments, inputs, {"gradient": gradient})
+    _calls.run_op("elementwise", arguments, inputs, {"gradient": gradient})
     return gradient
 
 
 def scale_(gradient, grad_output):
     def call(session):
         session.register(gradient, "gradient", writable=True, initialised=True)
-        session.module.scale(_plain(gradient), gradient.numel(), _plain(grad_output))
+        session.module.scale(plain(gradient), gradient.numel(), plain(grad_output))
 
-    _run(None, {"grad_output": grad_output}, {}, call)
+    _calls.run({"grad_output": grad_output}, {}, call)

@@ -1,23 +1,20 @@
 // The overlap ops over emulated kernels, for Python: as bindings.cpp does for the elementwise ops.
-#include "cuda/overlap.h"
-
 #include <pybind11/functional.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/overlap_problem.h"
+#include "cuda/overlap.h"
 #include "runtime/bind.h"
+#include "tensor_arguments.h"
 
 namespace py = pybind11;
 
 namespace fusedloss {
 namespace {
-
-using Tensor = std::tuple<uintptr_t, int, std::vector<int64_t>, std::vector<int64_t>>;
 
 // The arguments of the ops, and their results.
 struct Arguments {
@@ -31,37 +28,15 @@ struct Arguments {
   uintptr_t sums = 0;
 };
 
-TensorView view(const std::optional<Tensor>& tensor) {
-  TensorView result;
-  if (!tensor) return result;
-  const auto& [address, dtype, sizes, strides] = *tensor;
-  result.data = reinterpret_cast<void*>(address);
-  result.dtype = static_cast<DType>(dtype);
-  result.rank = static_cast<int>(sizes.size());
-  std::copy(sizes.begin(), sizes.end(), result.size);
-  std::copy(strides.begin(), strides.end(), result.stride);
-  return result;
-}
-
-// As the ops see the pools: one dim.
-TensorView flat(const std::optional<Tensor>& tensor) {
-  TensorView result = view(tensor);
-  if (result.rank > 1) {
-    result.stride[0] = result.stride[result.rank - 1];
-    result.rank = 1;
-  }
-  return result;
-}
-
 // `allocate(bytes)` gives the address of a workspace.
 void overlap(const Arguments& a, const std::function<uintptr_t(size_t)>& allocate) {
   const OverlapCall call = parse_overlap_call(a.call);
   OverlapTensors tensors;
   tensors.input = view(a.input);
   tensors.target = view(a.target);
-  tensors.grad_output = flat(a.grad_output);
+  tensors.grad_output = view(a.grad_output);
   tensors.grad_input = view(a.grad_input);
-  tensors.loss = flat(a.loss);
+  tensors.loss = view(a.loss);
   for (const Tensor& other : a.others) tensors.others[tensors.count++] = view(other);
   OverlapParams params;
   params.sums = reinterpret_cast<double*>(a.sums);
