@@ -137,9 +137,7 @@ def test_every_gradient_is_zero(backend, loss, kind, reduction):
         tensors["target"] = torch.full((2, 3), 0.25)
     tensors = {key: backend.place(value).requires_grad_() for key, value in tensors.items()}
     arguments = {"target": backend.place(target)} | tensors
-    value = getattr(backend.functions, loss.name)(
-        **arguments, reduction=reduction, **loss.options
-    )
+    value = getattr(backend.functions, loss.name)(**arguments, reduction=reduction, **loss.options)
     value.sum().backward()
     assert (value == 0).all()
     for name, tensor in tensors.items():

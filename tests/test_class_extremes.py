@@ -134,9 +134,7 @@ def test_clipped_probabilities(backend, eps, dtype):
     for label in range(3):
         input = backend.place(values).requires_grad_()
         labels = backend.place(torch.full((len(scores),), label))
-        loss = backend.functions.categorical_cross_entropy(
-            input, labels, eps=eps, reduction="none"
-        )
+        loss = backend.functions.categorical_cross_entropy(input, labels, eps=eps, reduction="none")
         (gradient,) = torch.autograd.grad(loss, input, torch.ones_like(loss))
         for n, row in enumerate(values.tolist()):
             with mpmath.workdps(50):

@@ -79,9 +79,7 @@ def test_normalizer_by_map_by_mask(backend, kind, mask, weight_map):
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
 def test_shapes(backend, loss, kind, shape):
     rng = cases.generator(str(loss), kind, shape)
-    for mask, weight in backend.thin(
-        itertools.product(("none", "bool", "label"), (False, True))
-    ):
+    for mask, weight in backend.thin(itertools.product(("none", "bool", "label"), (False, True))):
         others = dict(mask=MASKS[mask](shape, rng))
         if weight:
             others["weight"] = CLASS_WEIGHTS["zeros"](shape, rng)
@@ -123,9 +121,7 @@ def test_mixed_dtypes(backend, dtype, target_dtype):
     for row, (loss, kind) in backend.thin(list(enumerate(table))):
         others = dict(mask=MASKS["float"](SHAPE, rng), weight_map=MAPS["int64-column"](SHAPE, rng))
         others["weight"] = CLASS_WEIGHTS[("int64", "float16")[row % 2]](SHAPE, rng)
-        check(
-            cases.make_problem(loss, kind, SHAPE, dtype, target_dtype, rng, **others), backend
-        )
+        check(cases.make_problem(loss, kind, SHAPE, dtype, target_dtype, rng, **others), backend)
 
 
 @pytest.mark.parametrize("region", [*REGIONS])

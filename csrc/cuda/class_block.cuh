@@ -13,12 +13,10 @@ template <class T>
 constexpr int kPlainBlocks = sizeof(T) == 8 ? 2 : 3;
 
 // Called by all threads of the block.
-template <class O>
+template <class O, bool kPlain>
 __device__ __forceinline__ ClassPreparation<O> prepare_classes(const ClassCall& call) {
   const ClasswiseParams& p = call.params;
-  if (!p.weight || p.label_smoothing == 0 || !p.has_labels) {
-    return {static_cast<O>(p.classes), true};
-  }
+  if (kPlain || !sums_class_weights(p)) return {static_cast<O>(p.classes), true};
   double sums[2] = {0, 0};  // of the weights; how many are not 0
 #pragma unroll 1
   for (int64_t c = threadIdx.x; c < p.classes; c += kThreads) {
@@ -30,7 +28,8 @@ __device__ __forceinline__ ClassPreparation<O> prepare_classes(const ClassCall& 
   return {static_cast<O>(sums[0]), sums[1] == 0};
 }
 
-// kPlain: see position_factors.cuh; the kernels that are used most have nothing else in them.
+// kPlain: the factors are plain (position_factors.cuh) and the class weights need not be added up.
+// The kernels that are used most have nothing else in them.
 template <class O_, bool kPlain>
 class ClassBlock {
  public:
@@ -43,7 +42,7 @@ class ClassBlock {
 
  protected:
   __device__ __forceinline__ ClassBlock(const ClassCall& call, const AnyClassLoss<O>& loss)
-      : call_(call), p_(call.params), loss_(loss), prepared_(prepare_classes<O>(call)) {}
+      : call_(call), p_(call.params), loss_(loss), prepared_(prepare_classes<O, kPlain>(call)) {}
 
   __device__ __forceinline__ PositionFactors<O> weigh(int64_t index, Tally& tally) const {
     PositionFactors<O> at = position_factors<O, kPlain>(call_, index, prepared_.needs_own);
@@ -54,6 +53,12 @@ class ClassBlock {
     tally.sum[kSelected] += static_cast<O>(at.mask != O(0));
     if (at.w != O(0)) tally.sum[kWeights] += at.w * at.class_weight;
     return at;
+  }
+
+  // How many positions a chunk has whose first is `first` of its row.
+  __device__ __forceinline__ int slots_from(int64_t first) const {
+    const int64_t left = call_.inner - first;
+    return static_cast<int>(left < call_.slots_per_chunk ? left : call_.slots_per_chunk);
   }
 
   __device__ __forceinline__ O scale_of_row(int64_t row, bool sums_only) const {

@@ -20,6 +20,11 @@ struct ClassCall : CallFrame {
   bool by_block = false;
 };
 
+// Whether each block must add up the class weights before its first position.
+FL_HOST_DEVICE bool sums_class_weights(const ClasswiseParams& p) {
+  return p.weight && p.has_labels && p.label_smoothing != 0;
+}
+
 static_assert(sizeof(ClassCall) <= 4000, "kernel parameters are limited to 4 KiB");
 
 }  // namespace fusedloss::cuda

@@ -15,7 +15,7 @@ enum class ClassKernel { kStrided, kColumns, kStaged, kRows };
 
 struct ClassPlan {
   ClassKernel kernel = ClassKernel::kStrided;
-  bool is_plain = false;  // position_factors.cuh
+  bool is_plain = false;  // for the kernels with kPlain, see class_block.cuh
   ClassCall call;
   int64_t shared_bytes = 0;
 };
@@ -36,7 +36,8 @@ class ClassPlanner {
     call.sums = sums;
     call.masked = params.has_labels || params.region || params.weight_map || params.weight_source ||
                   params.normalizer == Normalizer::kWeights;
-    plan_.is_plain = params.has_labels && !params.weight_source && is_plain(params.region);
+    plan_.is_plain = params.has_labels && !params.weight_source && !sums_class_weights(params) &&
+                     is_plain(params.region);
     call.has_sums =
         pass != Pass::kBackward && (params.reduction != Reduction::kNone || params.wants_sums);
     call.sums_first = pass == Pass::kForwardGradient && scale_depends_on_data();

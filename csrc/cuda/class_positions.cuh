@@ -110,20 +110,15 @@ class PositionsBlock : public ClassBlock<typename Cells::O, kPlain> {
   __device__ __forceinline__ void visit(int64_t row, int64_t first, bool sums_only,
                                         Tally& tally) const {
     const O scale = Base::scale_of_row(row, sums_only);
-    const int64_t past = first + call_.slots_per_chunk;
-    const int64_t end = past < call_.inner ? past : call_.inner;
+    const int64_t start = row * call_.inner + first;
+    const int left = Base::slots_from(first);
 #pragma unroll 1
-    for (int64_t begin = first; begin < end; begin += kThreads) {
-      const int64_t left = end - begin;
-      const int count = left < kThreads ? static_cast<int>(left) : kThreads;
-      const int64_t index = row * call_.inner + begin + threadIdx.x;
+    for (int done = 0; done < left; done += kThreads) {
+      const int count = left - done;  // or all threads
       const bool has_position = static_cast<int>(threadIdx.x) < count;
       PositionFactors<O> at{};
-      if (has_position) at = Base::weigh(index, tally);
-      if (!sums_only) {
-        const O weight = Base::gradient_weight(at.w, scale, index);
-        visit_positions(row * call_.inner + begin, count, at, weight, tally);
-      }
+      if (has_position) at = Base::weigh(start + done + threadIdx.x, tally);
+      if (!sums_only) visit_positions(start + done, count, at, scale, tally);
     }
   }
 
@@ -134,11 +129,13 @@ class PositionsBlock : public ClassBlock<typename Cells::O, kPlain> {
     return {call_, loss_, prepared_, OneThread()};
   }
 
-  // The positions [begin, begin + count); this thread's has the factors `at`.
+  // The positions from `begin` on, as many as there are threads, but only `count` where that is
+  // less; this thread's has the factors `at`.
   __device__ __forceinline__ void visit_positions(int64_t begin, int count,
-                                                  const PositionFactors<O>& at, O weight,
+                                                  const PositionFactors<O>& at, O scale,
                                                   Tally& tally) const {
     const int64_t index = begin + threadIdx.x;
+    const O weight = Base::gradient_weight(at.w, scale, index);
     const bool has_position = static_cast<int>(threadIdx.x) < count;
     if constexpr (std::is_same_v<Cells, StridedCells<O>>) {
       if (!has_position) return;
@@ -167,7 +164,7 @@ class PositionsBlock : public ClassBlock<typename Cells::O, kPlain> {
   __device__ __forceinline__ void fill(T* tile, int64_t begin, int count, bool is_read) const {
     if (__syncthreads_or(is_read)) {
       const T* memory = static_cast<const T*>(p_.input.positions.data) + begin * p_.classes;
-      RowStage<T>(tile, call_).fill(memory, count);
+      RowStage<T>(tile, call_).fill(memory, ::min(count, kThreads));
     }
     __syncthreads();
   }
@@ -176,7 +173,7 @@ class PositionsBlock : public ClassBlock<typename Cells::O, kPlain> {
     if (call_.pass == Pass::kForward) return;
     __syncthreads();
     T* memory = static_cast<T*>(p_.grad_input.positions.data) + begin * p_.classes;
-    RowStage<T>(tile, call_).empty(memory, count);
+    RowStage<T>(tile, call_).empty(memory, ::min(count, kThreads));
   }
 };
 

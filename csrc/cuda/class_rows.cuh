@@ -142,8 +142,7 @@ class RowsBlock : public ClassBlock<typename RowCells<T>::O, kPlain> {
                                         Tally& tally) const {
     __shared__ PositionFactors<O> factors[kMostRows];
     __shared__ O weight[kMostRows], value[kMostRows];
-    const int64_t left = call_.inner - first;
-    const int count = static_cast<int>(left < call_.slots_per_chunk ? left : call_.slots_per_chunk);
+    const int count = Base::slots_from(first);
     const int64_t begin = row * call_.inner + first;
     const int own = static_cast<int>(threadIdx.x);
     const O scale = Base::scale_of_row(row, sums_only);

@@ -31,16 +31,11 @@ struct NamedClassLoss {
   }
 };
 
-// Each block adds up all class weights first.
-inline bool prepares_much(const ClasswiseParams& p) {
-  return p.weight && p.has_labels && p.label_smoothing != 0;
-}
-
 template <class Kernel, class O>
 void launch_class_kernel(Kernel kernel, const ClassPlan& plan, const NamedClassLoss& named,
                          const LaunchContext& context) {
   const ClasswiseParams& p = plan.call.params;
-  const BlockNeeds needs{.shared_bytes = plan.shared_bytes, .resident_only = prepares_much(p)};
+  const BlockNeeds needs{.shared_bytes = plan.shared_bytes, .resident_only = sums_class_weights(p)};
   named.visit<O>(p, [&](const auto&, const AnyClassLoss<O>& loss) {
     launch_call(kernel, plan.call, loss, context, needs);
   });

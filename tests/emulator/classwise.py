@@ -2,6 +2,8 @@
 `elementwise.py` does for the elementwise ones.
 """
 
+import dataclasses
+
 import torch
 
 from fusedloss import _ops
@@ -17,6 +19,8 @@ PROJECT = builder.Project(
     bindings=(builder.HERE / "class_bindings.cpp",),
     include=(builder.ROOT / "csrc", builder.HERE),
 )
+# float32 alone: quick to build, for tracing and for seeded bugs
+SMALL = dataclasses.replace(PROJECT, kernels=(builder.HERE / "class_kernels.cpp",))
 
 _calls = Calls(PROJECT)
 recorded = _calls.recorded
