@@ -111,7 +111,7 @@ class GradientBlock {
       if constexpr (kPointwise) {
         if (classwise) part.add(call_, entry, at, sums, c, x, e);
       }
-      if (!entry.is_live) return;
+      if (!entry.is_live()) return;
       const Values t = factors.target(at, c);
       const Element own = factors.element(at, t, c);
 #pragma unroll
@@ -186,7 +186,7 @@ class GradientBlock {
     const bool sigmoid = call_.activation == Activation::kSigmoid;
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
-      takes_part[lane] = entry.is_live && own.w.at[lane] != O(0);
+      takes_part[lane] = entry.is_live() && own.w.at[lane] != O(0);
       O p = x.at[lane], turn = O(1);
       if (sigmoid) {
         const math::Logistic<O> logistic(x.at[lane]);
@@ -201,7 +201,7 @@ class GradientBlock {
 
   // 0 where the element has none.
   __device__ __forceinline__ O slope_at(const ClassEntry<O>& entry, O w, O t, O p) const {
-    if (!entry.is_live || w == O(0)) return O(0);
+    if (!entry.is_live() || w == O(0)) return O(0);
     const SlopeTerms slope = slope_terms(entry, w, t);
     return slope.first + slope.second * p;
   }

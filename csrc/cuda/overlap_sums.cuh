@@ -125,7 +125,7 @@ class SumsBlock {
         if (takes) {
           add_class(cells, factors, at, sums, c, entry, soft, tally, largest_mask, valid_labels);
         }
-        if (entry.exists) add_to_warp(soft, static_cast<int>(c - group));
+        if (entry.exists()) add_to_warp(soft, static_cast<int>(c - group));
       }
       if (classes() > kClassGroup) {  // a chunk is one step then
         write_counts(chunk, group);
@@ -227,7 +227,7 @@ class SumsBlock {
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
       const O w = own.w.at[lane], q = p.at[lane], g = t.at[lane];
-      if (!entry.exists || w == O(0)) continue;
+      if (!entry.exists() || w == O(0)) continue;
       soft.of[0] += w * (q * g);
       soft.of[1] += w * (squared ? q * q : q);
       soft.of[2] += w * (squared ? g * g : g);

@@ -2,6 +2,7 @@
 // thread asks for it at every class.
 #pragma once
 
+#include "core/stored_gradient.h"
 #include "cuda/block_reduce.cuh"
 #include "cuda/overlap_call.h"
 #include "cuda/overlap_plan.h"
@@ -10,11 +11,15 @@
 namespace fusedloss::cuda {
 
 template <class O>
-struct ClassEntry {
+struct alignas(4 * sizeof(O)) ClassEntry {
   O by_intersection, by_input_sum;  // slopes of the gradient
   O weight;                         // of the pointwise part
-  bool exists;                      // it is in a pool, and its class weight is not 0
-  bool is_live;                     // the slopes count
+  BitsOf<O> flags;                  // as wide as the others: one load brings all four
+
+  // It is in a pool, and its class weight is not 0.
+  __device__ __forceinline__ bool exists() const { return (flags & 1) != 0; }
+  // The slopes count.
+  __device__ __forceinline__ bool is_live() const { return (flags & 2) != 0; }
 };
 
 __device__ __forceinline__ double number_at(const Vector& vector, int64_t i, double absent) {
@@ -24,20 +29,22 @@ __device__ __forceinline__ double number_at(const Vector& vector, int64_t i, dou
 
 // `with_slopes`: the pools are finished. Not inlined: the work of a few threads.
 template <class O>
-__device__ __noinline__ ClassEntry<O> class_entry(const PoolCall& call, int64_t sample,
-                                                  int64_t c, bool with_slopes) {
+__device__ __noinline__ void make_entry(const PoolCall& call, int64_t sample, int64_t c,
+                                        bool with_slopes, ClassEntry<O>* to) {
   const int64_t pool = call.rules.pools.of(sample, c);
   const double weight = number_at(call.weight, c, 1);
-  ClassEntry<O> entry{};
+  ClassEntry<O>& entry = *to;
+  entry.by_intersection = entry.by_input_sum = O(0);
+  entry.flags = 0;
   entry.weight = static_cast<O>(number_at(call.pointwise.class_weight, c, 1));
-  entry.exists = pool >= 0 && weight != 0;
-  if (!with_slopes || !entry.exists) return entry;
+  if (pool < 0 || weight == 0) return;
+  entry.flags = 1;
+  if (!with_slopes) return;
   const ClassSlopes slopes =
       slopes_of(call.rules, pool, weight, number_at(call.grad_output, pool, 1), call.sums);
   entry.by_intersection = static_cast<O>(slopes.by_intersection);
   entry.by_input_sum = static_cast<O>(slopes.by_input_sum);
-  entry.is_live = slopes.is_live;
-  return entry;
+  if (slopes.is_live) entry.flags |= 2;
 }
 
 // The classes of one sample; those beyond the table are worked out where they are asked for.
@@ -58,14 +65,18 @@ class ClassTable {
 #pragma unroll 1
     for (int64_t c = threadIdx.x; c < (classes < kTableClasses ? classes : kTableClasses);
          c += kThreads) {
-      memory_[c] = class_entry<O>(call_, sample, c, with_slopes);
+      make_entry(call_, sample, c, with_slopes, &memory_[c]);
     }
     __syncthreads();
   }
 
   __device__ __forceinline__ ClassEntry<O> at(int64_t c) const {
     if constexpr (kGeneral) {
-      if (c >= kTableClasses) return class_entry<O>(call_, sample_, c, with_slopes_);
+      if (c >= kTableClasses) {
+        ClassEntry<O> entry;
+        make_entry(call_, sample_, c, with_slopes_, &entry);
+        return entry;
+      }
     }
     return memory_[c];
   }
