@@ -3,6 +3,7 @@
 
 namespace fusedloss::cuda {
 
-template void launch_planar<BFloat16>(const PoolCall&, const ElementLoss&, const LaunchContext&);
+template void launch_planar<BFloat16>(const PoolCall&, bool, const ElementLoss&,
+                                      const LaunchContext&);
 
 }  // namespace fusedloss::cuda

@@ -49,11 +49,11 @@ struct PlaneViews {
   int64_t input_row_stride = 0, gradient_row_stride = 0;
   bool target_is_like_input = false;  // of its dtype, contiguous and aligned
   PlaneView target, pos_weight;
-  PlaneView weight_map, seen_target, tensor[Bindings::kMaxTensors];  // over WeightingParams
+  PlaneView weight_map, tensor[Bindings::kMaxTensors];  // of the programs
 };
 
-using ElementLoss = OneOf<BinaryCrossEntropyWithLogitsLoss, SigmoidFocalLoss<false>,
-                          SigmoidFocalLoss<true>>;
+using ElementLoss =
+    OneOf<BinaryCrossEntropyWithLogitsLoss, SigmoidFocalLoss<false>, SigmoidFocalLoss<true>>;
 
 struct PointwiseCall {
   PointwiseKind kind = PointwiseKind::kNone;
@@ -70,11 +70,7 @@ struct PointwiseCall {
   FL_HOST_DEVICE bool is_classwise() const { return fusedloss::is_classwise(kind); }
 };
 
-// What a kernel is made for; kGeneral takes every call.
-enum class OverlapKernel : int8_t { kPlain, kCompound, kGeneral };
-
 struct PoolCall : CallFrame {
-  OverlapKernel kernel = OverlapKernel::kGeneral;
   WeightingParams params;
   bool per_element = false;  // mask and map are those of an element
   int64_t samples = 1;       // that sums are kept of

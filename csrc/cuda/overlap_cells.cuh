@@ -16,19 +16,12 @@
 
 namespace fusedloss::cuda {
 
-// Where an element lies in the space of mask and map; `index` counts positions.
-__device__ __forceinline__ int64_t weighting_index(const PoolCall& call, int64_t index,
-                                                   int64_t c) {
-  if (!call.per_element) return index;
-  const int64_t per_sample = call.inner * call.rows_per_sample;
-  const int64_t sample = index / per_sample;
-  return index + (sample * (call.params.classes - 1) + c) * per_sample;
-}
-
 template <class O_>
 class StridedCells {
  public:
   using O = O_;
+  static constexpr bool kWeighted = true;
+  static constexpr bool kHasElements = true;  // mask and map may be those of an element
   static constexpr int kLanes = 1;
   using Values = Pack<O, 1>;
 
@@ -59,11 +52,11 @@ class StridedCells {
   __device__ __forceinline__ Values mask(int64_t c) const {
     const Program& region = call_.params.region;
     if (!region) return {O(1)};
-    return {element_values<O>(call_, region, 0, region.length, weighting_index(call_, index_, c))};
+    return {element_values<O>(call_, region, 0, region.length, weighting_index(c))};
   }
   __device__ __forceinline__ Values weight(int64_t c) const {
     const WeightingParams& params = call_.params;
-    const int64_t index = weighting_index(call_, index_, c);
+    const int64_t index = weighting_index(c);
     if (params.weight_map) {
       return {Coordinates(params.extents, index).template load<O>(params.weight_map)};
     }
@@ -73,6 +66,12 @@ class StridedCells {
   }
 
  private:
+  // Of an element in the space of mask and map.
+  __device__ __forceinline__ int64_t weighting_index(int64_t c) const {
+    if (!call_.per_element) return index_;
+    const int64_t per_sample = call_.inner * call_.rows_per_sample;
+    return index_ + (quotient_of(index_, per_sample) * (call_.params.classes - 1) + c) * per_sample;
+  }
   __device__ __forceinline__ static Values of(const ClassOperand& operand, int64_t offset,
                                               int64_t c) {
     return {load_number<O>(operand.positions.data, operand.positions.dtype,
@@ -125,15 +124,13 @@ struct PlanarSource {
   using Values = Pack<O, kPlanarLanes>;
 
   const PoolCall& call;
-  const int64_t row, c, position;
+  const int64_t row, position;
 
-  __device__ __forceinline__ int64_t index() const {
-    return weighting_index(call, row * call.inner + position, c);
-  }
+  __device__ __forceinline__ int64_t index() const { return row * call.inner + position; }
   __device__ __forceinline__ Span span() const { return {0, kPlanarLanes}; }
   __device__ __forceinline__ bool has(int) const { return true; }
   __device__ __forceinline__ Values weight(int tensor) const {
-    return load_plane_once<O>(call.planes.tensor[tensor], row, c, position);
+    return load_plane_once<O>(call.planes.tensor[tensor], row, 0, position);
   }
   __device__ __forceinline__ Values mask(int tensor) const {
     Values values = weight(tensor);
@@ -144,12 +141,12 @@ struct PlanarSource {
     return values;
   }
   __device__ __forceinline__ Values target() const {
-    return load_plane_once<O>(call.planes.seen_target, row, c, position);
+    return load_plane_once<O>(call.planes.target, row, 0, position);
   }
   __device__ __forceinline__ int64_t target_integer(int lane) const {
-    const PlaneView& view = call.planes.seen_target;
-    const int64_t base = row * view.row_stride + c * view.class_stride;
-    return load_integer(view.data, view.dtype, base + (view.is_run ? position + lane : 0));
+    const PlaneView& view = call.planes.target;
+    return load_integer(view.data, view.dtype,
+                        row * view.row_stride + (view.is_run ? position + lane : 0));
   }
   __device__ __forceinline__ Values variance(const Instruction& instruction) const {
     const WeightingParams& params = call.params;
@@ -171,8 +168,8 @@ struct PlanarSource {
 template <class O>
 __device__ __noinline__ Pack<O, kPlanarLanes> planar_values(const PoolCall& call,
                                                             const Program& program, int64_t row,
-                                                            int64_t c, int64_t position) {
-  const PlanarSource<O> source{call, row, c, position};
+                                                            int64_t position) {
+  const PlanarSource<O> source{call, row, position};
   return program_values<O, kPlanarLanes>(call, program, 0, program.length, source);
 }
 
@@ -196,11 +193,14 @@ __device__ __forceinline__ void load_labels(const PlaneView& view, int64_t row, 
   });
 }
 
-// kGeneral: mask, map, programs, a target of another dtype, pos_weight.
-template <class T, bool kGeneral>
+// kWeighted_: mask, map, pos_weight, or a soft target that is not like the input. They are read by
+// calls; where there are none, everything stays in registers.
+template <class T, bool kWeighted_>
 class PlanarCells {
  public:
   using O = float;
+  static constexpr bool kWeighted = kWeighted_;
+  static constexpr bool kHasElements = false;
   static constexpr int kLanes = kPlanarLanes;
   using Values = Pack<O, kLanes>;
 
@@ -214,11 +214,11 @@ class PlanarCells {
   __device__ __forceinline__ Values target(int64_t c) const {
     const PlaneView& view = call_.planes.target;
     if (call_.planes.target_is_like_input) return load(call_.target, view.row_stride, c);
-    if constexpr (kGeneral) return load_plane_once<O>(view, row_, c, position_);
+    if constexpr (kWeighted) return load_plane_once<O>(view, row_, c, position_);
     return Values{};
   }
   __device__ __forceinline__ Values pos_weight(int64_t c) const {
-    if constexpr (kGeneral) {
+    if constexpr (kWeighted) {
       return load_plane_once<O>(call_.planes.pos_weight, row_, c, position_);
     }
     return Values{};
@@ -233,15 +233,11 @@ class PlanarCells {
     __stcs(reinterpret_cast<Word*>(memory), bit_cast<Word>(convert_pack<T>(values)));
   }
 
-  __device__ __forceinline__ Values mask(int64_t c) const {
-    return evaluate(call_.params.region, c);
-  }
-  __device__ __forceinline__ Values weight(int64_t c) const {
-    if constexpr (kGeneral) {
-      const PlaneView& map = call_.planes.weight_map;
-      if (map) return load_plane_once<O>(map, row_, c, position_);
-    }
-    return evaluate(call_.params.weight_source, c);
+  __device__ __forceinline__ Values mask(int64_t) const { return evaluate(call_.params.region); }
+  __device__ __forceinline__ Values weight(int64_t) const {
+    const PlaneView& map = call_.planes.weight_map;
+    if (map) return load_plane_once<O>(map, row_, 0, position_);
+    return evaluate(call_.params.weight_source);
   }
 
  private:
@@ -252,10 +248,8 @@ class PlanarCells {
         load_pack<T, kLanes>(memory + row_ * row_stride + c * operand.class_stride));
   }
   // 1 where there is no program.
-  __device__ __forceinline__ Values evaluate(const Program& program, int64_t c) const {
-    if constexpr (kGeneral) {
-      if (program) return planar_values<O>(call_, program, row_, c, position_);
-    }
+  __device__ __forceinline__ Values evaluate(const Program& program) const {
+    if (program) return planar_values<O>(call_, program, row_, position_);
     return everywhere<O, kLanes>(O(1));
   }
 

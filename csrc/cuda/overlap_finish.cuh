@@ -160,16 +160,16 @@ class OverlapFinish {
          i += by_sample ? kThreads : 1) {
       double values[kPartials] = {};
 #pragma unroll 1
-      for (int64_t sample = by_sample ? i : threadIdx.x; sample < (by_sample ? i + 1 : call_.samples);
-           sample += kThreads) {
+      for (int64_t sample = by_sample ? i : threadIdx.x;
+           sample < (by_sample ? i + 1 : call_.samples); sample += kThreads) {
 #pragma unroll
         for (int k = 0; k < kPartials; ++k) values[k] += tally(sample, k);
       }
       if (!by_sample) block_sum(values);
       if (!by_sample && threadIdx.x != 0) continue;
       const Sums sums{values[kTotal], values[kWeights], values[kMask], values[kPositions], 0};
-      const double given = number_at(call_.pointwise.given_normalizer, 0,
-                                     call_.pointwise.given_number);
+      const double given =
+          number_at(call_.pointwise.given_normalizer, 0, call_.pointwise.given_number);
       const double divisor = denominator(sums, call_.pointwise.normalizer, all(), given);
       const int64_t count = by_sample ? sample_count : 1;
       loss[0] += loss_share(rules_.reduction, values[kTotal], divisor, count);

@@ -47,8 +47,8 @@ class GradientBlock {
   // What the slopes of a position's classes have in common.
   struct Shared {
     Exponentials<O, kLanes> sums;
-    Values dot;           // sum of slope x p, softmax
-    bool lives[kLanes];   // a class has a slope
+    Values dot;          // sum of slope x p, softmax
+    bool lives[kLanes];  // a class has a slope
     // The pointwise part at a position: weight 0 where it has none.
     Values weight, all, base, label;
   };
@@ -65,10 +65,12 @@ class GradientBlock {
     }
     Shared shared{};
     if (call_.activation == Activation::kSoftmax) prepare(cells, factors, at, shared);
+    Values next = cells.input(0);
 #pragma unroll 1
     for (int64_t c = 0; c < classes; ++c) {
       const ClassEntry<O> entry = table_.at(c);
-      const Values x = cells.input(c), t = factors.target(at, c);
+      const Values x = next, t = factors.target(at, c);
+      if (c + 1 < classes) next = cells.input(c + 1);  // on its way while x is worked on
       const Element own = factors.element(at, t, c);
       bool takes_part[kLanes];
       Values slopes = pool_slopes(entry, shared, x, t, own, takes_part);
@@ -248,21 +250,18 @@ class GradientBlock {
     });
   }
 
-  __device__ __forceinline__ void add_element_slopes(const Cells& cells,
-                                                     const ClassEntry<O>& entry, int64_t c,
-                                                     const Values& x, const Values& t,
+  __device__ __forceinline__ void add_element_slopes(const Cells& cells, const ClassEntry<O>& entry,
+                                                     int64_t c, const Values& x, const Values& t,
                                                      const Element& own, Values& slopes,
                                                      bool (&takes_part)[kLanes]) const {
-    const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c)
-                                                : everywhere<O, kLanes>(O(1));
+    const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c) : everywhere<O, kLanes>(O(1));
     loss_.visit([&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const O factor = mask_times_weight(own.w.at[lane], entry.weight);
         const O weight = mask_times_weight(factor, scale_);
         if (weight == O(0)) continue;
-        slopes.at[lane] +=
-            weight * element_derivative(loss, x.at[lane], t.at[lane], q.at[lane]);
+        slopes.at[lane] += weight * element_derivative(loss, x.at[lane], t.at[lane], q.at[lane]);
         takes_part[lane] = true;
       }
     });

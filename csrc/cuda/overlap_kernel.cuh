@@ -1,6 +1,6 @@
 // The kernel of an overlap call: all phases in one launch.
 //
-//     ranges      of weights that are normalised (kGeneral)             barrier
+//     ranges      of weights that are normalised                        barrier
 //     sums        soft counts and the pointwise part, by chunks         barrier, where a gradient
 //     fold        the chunks of each class; the last block finishes     follows, twice
 //     gradient    pools and pointwise part together, written once
@@ -23,7 +23,6 @@ __device__ __forceinline__ void find_sums(const PoolCall& call,
     grid_barrier();
     fold_chunks(call, blockIdx.x, gridDim.x);
   }
-  __threadfence();  // by every thread: not only the first has written
   if (is_last_block(call.tickets)) {
     if (!waits) {
       fold_chunks(call, 0, 1);
@@ -42,7 +41,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   using Sums = SumsBlock<Cells, kKernel>;
   __shared__ typename Sums::Table::Memory entries;
   __shared__ GroupCounts<O> counts;
-  if constexpr (kKernel == OverlapKernel::kGeneral) {
+  if constexpr (Cells::kWeighted) {
     if (call.range_samples > 0) {
       find_ranges<O>(call);
       grid_barrier();

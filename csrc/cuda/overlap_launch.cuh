@@ -70,15 +70,17 @@ void launch_overlap(PoolCall call, const ElementLoss& loss, const LaunchContext&
 
 // The kernels for planes of T; instantiated in overlap_<T>.cu.
 template <class T>
-void launch_planar(const PoolCall& call, const ElementLoss& loss,
+void launch_planar(const PoolCall& call, bool is_weighted, const ElementLoss& loss,
                    const LaunchContext& context) {
-  if (call.kernel == OverlapKernel::kPlain) {
-    return launch_overlap<PlanarCells<T, false>, OverlapKernel::kPlain>(call, loss, context);
-  }
-  if (call.kernel == OverlapKernel::kCompound) {
-    return launch_overlap<PlanarCells<T, false>, OverlapKernel::kCompound>(call, loss, context);
-  }
-  launch_overlap<PlanarCells<T, true>, OverlapKernel::kGeneral>(call, loss, context);
+  const auto launch_cells = [&](auto weighted) {
+    using Cells = PlanarCells<T, decltype(weighted)::value>;
+    if (call.pointwise) {
+      launch_overlap<Cells, OverlapKernel::kCompound>(call, loss, context);
+    } else {
+      launch_overlap<Cells, OverlapKernel::kPlain>(call, loss, context);
+    }
+  };
+  is_weighted ? launch_cells(std::true_type()) : launch_cells(std::false_type());
 }
 
 }  // namespace fusedloss::cuda

@@ -14,15 +14,19 @@ namespace fusedloss::cuda {
 
 struct OverlapPlan {
   bool planar = false;
+  bool is_weighted = false;  // more is read than logits, and labels or a target like them
   PoolCall call;
 };
 
 // How many classes have their soft counts in shared memory at once.
 constexpr int64_t kClassGroup = 64;
 // How many have an entry in the table that each block keeps.
-constexpr int kTableClasses = 128;
+constexpr int kTableClasses = 256;
 // Positions that a thread of the planar kernel takes at once, of any type.
 constexpr int kPlanarLanes = 4;
+// The logits that a block asks for several times: more than this, of two blocks on each of 132
+// multiprocessors, would not stay in 50 MB of cache, and a quarter of the positions does better.
+constexpr int64_t kMostPlanarBytes = 160 * 1024;
 
 class OverlapPlanner {
  public:
@@ -49,8 +53,8 @@ class OverlapPlanner {
     Cut::ranges(call_.params, &call_);
     call_.has_sums = call_.pass != Pass::kBackward;
     call_.sums_first = call_.pass == Pass::kForwardGradient;
-    if (planar) call_.kernel = planar_kernel();
-    return {planar, call_};
+    const bool has_target = p_.has_labels || call_.planes.target_is_like_input;
+    return {planar, call_.masked || !has_target || call_.pointwise.pos_weight, call_};
   }
 
  private:
@@ -101,47 +105,37 @@ class OverlapPlanner {
     own.given_number = part.given_number;
   }
 
-  // The kernel that needs no more than the call has.
-  OverlapKernel planar_kernel() const {
-    const bool has_target = p_.has_labels || call_.planes.target_is_like_input;
-    const bool has_probabilities = call_.pointwise.is_classwise() && !p_.has_labels;
-    if (call_.masked || !has_target || has_probabilities || call_.pointwise.pos_weight ||
-        p_.classes > kTableClasses) {
-      return OverlapKernel::kGeneral;
-    }
-    return call_.pointwise ? OverlapKernel::kCompound : OverlapKernel::kPlain;
-  }
-
   // ---- planes -----------------------------------------------------------------------------------
 
   bool suits_planes() {
     const DType dtype = p_.input.positions.dtype;
     if (dtype == DType::kDouble || computes_in_double(p_)) return false;
     if (p_.extents.positions() == 0 || p_.classes == 0) return false;
+    const int64_t bytes = Cut::kBlockThreads * kPlanarLanes * item_size(dtype) * p_.classes;
+    if (bytes > kMostPlanarBytes || p_.classes > kTableClasses) return false;
+    if (p_.per_element || (is_classwise(p_.pointwise.kind) && !p_.has_labels)) return false;
     const int axis = first_axis_of_planes();
     call_.inner = 1;
     for (int i = axis; i < p_.extents.rank; ++i) call_.inner *= p_.extents.size[i];
     call_.rows = p_.extents.positions() / call_.inner;
     if (call_.inner < 32 * kPlanarLanes || call_.inner % kPlanarLanes != 0) return false;
-    if (p_.per_element && call_.rows != call_.samples) return false;
     if (!is_aligned(p_.input, axis)) return false;
     if (p_.grad_input && !is_aligned(p_.grad_input, axis)) return false;
     if (!make_views(axis)) return false;
     PlaneViews& views = call_.planes;
     views.target_is_like_input = !p_.has_labels && is_aligned(p_.target, axis);
-    views.input_row_stride = plane_view(p_.input.positions, p_.extents, axis)->row_stride;
+    views.input_row_stride = plane_view(p_.input.positions, axis)->row_stride;
     if (p_.grad_input) {
-      views.gradient_row_stride = plane_view(p_.grad_input.positions, p_.extents, axis)->row_stride;
+      views.gradient_row_stride = plane_view(p_.grad_input.positions, axis)->row_stride;
     }
     return true;
   }
 
   // The axes from which on the input is one run; samples whose sums are kept apart end it.
   int first_axis_of_planes() const {
-    const bool keeps_samples = p_.per_element || p_.rules.pools.by_sample();
     int axis = p_.extents.rank;
     int64_t expected = 1;
-    while (axis > (keeps_samples ? 1 : 0)) {
+    while (axis > (p_.rules.pools.by_sample() ? 1 : 0)) {
       const int64_t size = p_.extents.size[axis - 1];
       if (size != 1 && p_.input.positions.stride[axis - 1] != expected) break;
       expected *= size;
@@ -153,54 +147,46 @@ class OverlapPlanner {
   bool is_aligned(const ClassOperand& operand, int axis) const {
     const auto whole = [](int64_t stride) { return stride % kPlanarLanes == 0; };
     const auto address = reinterpret_cast<uintptr_t>(operand.positions.data);
-    const auto view = plane_view(operand.positions, p_.extents, axis);
+    const auto view = plane_view(operand.positions, axis);
     return operand.positions.dtype == p_.input.positions.dtype && view && view->is_run &&
            whole(view->row_stride) && (p_.classes == 1 || whole(operand.class_stride)) &&
            address % (kPlanarLanes * item_size(operand.positions.dtype)) == 0;
   }
 
-  bool make_views(int axis) {
+  bool make_views(int first) {
     bool fits = true;
-    const auto make = [&](const Operand& operand, const Extents& extents, PlaneView* view) {
+    const auto make = [&](const Operand& operand, PlaneView* view) {
       if (!operand) return;
-      const int first = extents.channel_axis < 0 ? axis : extents.channel_axis + 1;
-      const auto made = plane_view(operand, extents, first);
+      const auto made = plane_view(operand, first);
       fits = fits && made;
       if (made) *view = *made;
     };
     PlaneViews& views = call_.planes;
-    make(p_.target.positions, p_.extents, &views.target);
+    make(p_.target.positions, &views.target);
     views.target.class_stride = p_.target.class_stride;
-    make(p_.pointwise.pos_weight.positions, p_.extents, &views.pos_weight);
+    make(p_.pointwise.pos_weight.positions, &views.pos_weight);
     views.pos_weight.class_stride = p_.pointwise.pos_weight.class_stride;
-    make(p_.weight_map, p_.weighting, &views.weight_map);
-    make(p_.seen_target, p_.weighting, &views.seen_target);
-    for (int i = 0; i < p_.bindings.tensors; ++i) {
-      make(p_.bindings.tensor[i], p_.weighting, &views.tensor[i]);
-    }
+    make(p_.weight_map, &views.weight_map);
+    for (int i = 0; i < p_.bindings.tensors; ++i) make(p_.bindings.tensor[i], &views.tensor[i]);
     return fits;
   }
 
-  // Axes from `first` on are a plane; before it come the channels, if the space has them, and rows.
-  static std::optional<PlaneView> plane_view(const Operand& operand, const Extents& extents,
-                                             int first) {
-    const int channel = extents.channel_axis;
-    const auto run = linear_stride(operand, extents, first, extents.rank);
-    const auto row = linear_stride(operand, extents, 0, channel < 0 ? first : channel);
+  // Axes from `first` on are a plane, those before it rows.
+  std::optional<PlaneView> plane_view(const Operand& operand, int first) const {
+    const auto run = linear_stride(operand, first, p_.extents.rank);
+    const auto row = linear_stride(operand, 0, first);
     if (!run || !row || (*run != 0 && *run != 1)) return std::nullopt;
-    return PlaneView{operand.data, operand.dtype, *run == 1, *row,
-                     channel < 0 ? 0 : operand.stride[channel]};
+    return PlaneView{operand.data, operand.dtype, *run == 1, *row, 0};
   }
 
   // The stride of axes [begin, end) seen as one, if there is one.
-  static std::optional<int64_t> linear_stride(const Operand& operand, const Extents& extents,
-                                              int begin, int end) {
+  std::optional<int64_t> linear_stride(const Operand& operand, int begin, int end) const {
     int64_t stride = 0, count = 1;
     for (int axis = end - 1; axis >= begin; --axis) {
-      if (extents.size[axis] == 1) continue;
+      if (p_.extents.size[axis] == 1) continue;
       if (count == 1) stride = operand.stride[axis];
       if (operand.stride[axis] != stride * count) return std::nullopt;
-      count *= extents.size[axis];
+      count *= p_.extents.size[axis];
     }
     return stride;
   }

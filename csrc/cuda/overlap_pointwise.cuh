@@ -89,8 +89,8 @@ struct ProbabilityPart {
   }
 
   template <class Cells, class Table>
-  __device__ __forceinline__ void run(const PoolCall& call, const Cells& cells,
-                                      const Table& table, const Exponentials<O, kLanes>& sums,
+  __device__ __forceinline__ void run(const PoolCall& call, const Cells& cells, const Table& table,
+                                      const Exponentials<O, kLanes>& sums,
                                       const ClassPartSums<O, kLanes>& part) {
 #pragma unroll 1
     for (int64_t c = 0; c < call.params.classes; ++c) {

@@ -46,10 +46,15 @@ class CellFactors {
     bool keep[kLanes];
     read_labels(at, keep);
     Values mask = everywhere<O, kLanes>(O(1)), weight = mask;
-    if (call_.masked && !call_.per_element) mask = cells_.mask(0);
+    const bool masked = Cells::kWeighted && call_.masked && !has_elements();
+    if constexpr (Cells::kWeighted) {
+      if (masked) mask = cells_.mask(0);
+    }
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) at.mask.at[lane] = keep[lane] ? mask.at[lane] : O(0);
-    if (call_.masked && !call_.per_element && at.any_selected()) weight = cells_.weight(0);
+    if constexpr (Cells::kWeighted) {
+      if (masked && at.any_selected()) weight = cells_.weight(0);
+    }
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
       at.w.at[lane] = mask_times_weight(at.mask.at[lane], weight.at[lane]);
@@ -66,15 +71,20 @@ class CellFactors {
     return t;
   }
 
-  __device__ __forceinline__ Element element(const Position& at, const Values& t,
-                                             int64_t c) const {
+  __device__ __forceinline__ Element element(const Position& at, const Values& t, int64_t c) const {
     Element result{at.mask, at.w};
-    if (call_.per_element) read_factors(at, c, result);
+    if constexpr (Cells::kHasElements) {
+      if (has_elements()) read_factors(at, c, result);
+    }
     if (call_.ignores && !call_.has_labels) leave_ignored_out(t, result);
     return result;
   }
 
  private:
+  __device__ __forceinline__ bool has_elements() const {
+    return Cells::kHasElements && call_.per_element;
+  }
+
   __device__ __forceinline__ void read_labels(Position& at, bool (&keep)[kLanes]) const {
     Pack<int64_t, kLanes> label{};
     if (call_.has_labels) cells_.labels(label);

@@ -3,11 +3,11 @@
 
 namespace fusedloss::cuda {
 
-extern template void launch_planar<float>(const PoolCall&, const ElementLoss&,
+extern template void launch_planar<float>(const PoolCall&, bool, const ElementLoss&,
                                           const LaunchContext&);
-extern template void launch_planar<Half>(const PoolCall&, const ElementLoss&,
+extern template void launch_planar<Half>(const PoolCall&, bool, const ElementLoss&,
                                          const LaunchContext&);
-extern template void launch_planar<BFloat16>(const PoolCall&, const ElementLoss&,
+extern template void launch_planar<BFloat16>(const PoolCall&, bool, const ElementLoss&,
                                              const LaunchContext&);
 
 size_t overlap_workspace_bytes(const OverlapParams& params) {
@@ -25,11 +25,11 @@ void overlap(const OverlapParams& params, const LaunchContext& context) {
   }
   switch (params.input.positions.dtype) {
     case DType::kHalf:
-      return launch_planar<Half>(call, loss, context);
+      return launch_planar<Half>(call, plan.is_weighted, loss, context);
     case DType::kBFloat16:
-      return launch_planar<BFloat16>(call, loss, context);
+      return launch_planar<BFloat16>(call, plan.is_weighted, loss, context);
     default:
-      return launch_planar<float>(call, loss, context);
+      return launch_planar<float>(call, plan.is_weighted, loss, context);
   }
 }
 

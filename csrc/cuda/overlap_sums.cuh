@@ -10,6 +10,10 @@
 
 namespace fusedloss::cuda {
 
+// What a kernel is made for: pools alone; a pointwise part of labels or of elements beside them; or
+// everything.
+enum class OverlapKernel { kPlain, kCompound, kGeneral };
+
 // Soft counts of a group of classes, by warp.
 template <class O>
 using GroupCounts = O[kWarps][kClassGroup][3];
@@ -35,8 +39,8 @@ class SumsBlock {
   using Table = ClassTable<O, kGeneral>;
   using Tally = cuda::Tally<O, kTallies>;
 
-  __device__ __forceinline__ SumsBlock(const PoolCall& call, const ElementLoss& loss,
-                                       Table& table, GroupCounts<O>& counts,
+  __device__ __forceinline__ SumsBlock(const PoolCall& call, const ElementLoss& loss, Table& table,
+                                       GroupCounts<O>& counts,
                                        const PointwisePreparation<O>& prepared)
       : call_(call), loss_(loss), table_(table), counts_(counts), prepared_(prepared) {}
 
@@ -118,12 +122,15 @@ class SumsBlock {
 #pragma unroll 1
     for (int64_t group = 0; group < classes(); group += kClassGroup) {
       const int64_t past = group + kClassGroup, end = past < classes() ? past : classes();
+      Values next = takes ? cells.input(group) : Values{};
 #pragma unroll 1
       for (int64_t c = group; warp_takes && c < end; ++c) {
         const ClassEntry<O> entry = table_.at(c);
+        const Values x = next;
+        if (takes && c + 1 < end) next = cells.input(c + 1);  // on its way while x is worked on
         SoftSums soft;
         if (takes) {
-          add_class(cells, factors, at, sums, c, entry, soft, tally, largest_mask, valid_labels);
+          add_class(cells, factors, at, sums, c, x, entry, soft, tally, largest_mask, valid_labels);
         }
         if (entry.exists()) add_to_warp(soft, static_cast<int>(c - group));
       }
@@ -214,12 +221,11 @@ class SumsBlock {
   }
 
   __device__ __forceinline__ void add_class(const Cells& cells, const CellFactors<Cells>& factors,
-                                            const Position& at,
-                                            const Exponentials<O, kLanes>& sums, int64_t c,
-                                            const ClassEntry<O>& entry, SoftSums& soft,
-                                            Tally& tally, Values& largest_mask,
+                                            const Position& at, const Exponentials<O, kLanes>& sums,
+                                            int64_t c, const Values& x, const ClassEntry<O>& entry,
+                                            SoftSums& soft, Tally& tally, Values& largest_mask,
                                             bool& valid_labels) const {
-    const Values x = cells.input(c), t = factors.target(at, c);
+    const Values t = factors.target(at, c);
     const Element own = factors.element(at, t, c);
     const Values p = activated(call_.activation, sums, x);
     const bool squared = call_.rules.squared;
@@ -252,8 +258,7 @@ class SumsBlock {
                                                const Element& own, int64_t c, O class_weight,
                                                const Values& x, const Values& t, Tally& tally,
                                                Values& largest_mask) const {
-    const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c)
-                                                : everywhere<O, kLanes>(O(1));
+    const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c) : everywhere<O, kLanes>(O(1));
     bool labelled = true;
     loss_.visit([&](const auto& loss) {
 #pragma unroll
@@ -266,8 +271,7 @@ class SumsBlock {
         if (factor == O(0)) continue;
         labelled &= at.label[lane] >= 0;
         tally.sum[kWeights] += factor;
-        tally.sum[kTotal] +=
-            factor * element_value(loss, x.at[lane], t.at[lane], q.at[lane]);
+        tally.sum[kTotal] += factor * element_value(loss, x.at[lane], t.at[lane], q.at[lane]);
       }
     });
     return labelled;

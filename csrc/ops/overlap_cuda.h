@@ -1,5 +1,5 @@
-// The bridge from ops to the CUDA driver of the overlap losses and compounds. Without CUDA kernels in
-// the build nothing is registered for CUDA tensors and this is never reached.
+// The bridge from ops to the CUDA driver of the overlap losses and compounds. Without CUDA kernels
+// in the build nothing is registered for CUDA tensors and this is never reached.
 #pragma once
 
 #include "core/overlap_params.h"

@@ -179,7 +179,7 @@ ROWS = [
     Row("sigmoid dice of labels", **LABELS),
     Row("jaccard of probabilities", "jaccard_loss", "none", looks=(1, 1), per="sample_class"),
     Row("tversky, no reduction", "tversky_loss", reduction="none"),
-    Row("many classes", shape=(1, 70, 16, 16)),
+    Row("many classes", shape=(1, 70, 16, 16), **STRIDED),
     Row("dice + cross entropy", "dice_cross_entropy_loss"),
     Row("the same, smoothed, weighted", "dice_cross_entropy_loss", smoothing=0.1, weight=True),
     Row("dice + focal", "dice_focal_loss"),
