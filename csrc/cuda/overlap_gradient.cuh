@@ -6,7 +6,6 @@
 #pragma once
 
 #include "core/stored_gradient.h"
-#include "cuda/elementwise_element.cuh"
 #include "cuda/overlap_sums.cuh"
 
 namespace fusedloss::cuda {
@@ -27,10 +26,12 @@ class GradientBlock {
                                            Table& table, const PointwisePreparation<O>& prepared)
       : call_(call), loss_(loss), table_(table), prepared_(prepared) {}
 
-  // All chunks of this block.
+  // All chunks of this block, the last first: its logits may still be in the cache.
   __device__ __forceinline__ void run() {
+    const int64_t rest = call_.chunks - 1 - blockIdx.x;
+    const int64_t last = rest < 0 ? -1 : call_.chunks - 1 - rest % gridDim.x;
 #pragma unroll 1
-    for (int64_t chunk = blockIdx.x; chunk < call_.chunks; chunk += gridDim.x) {
+    for (int64_t chunk = last; chunk >= 0; chunk -= gridDim.x) {
       const int64_t row = chunk / call_.chunks_per_row;
       const int64_t first = (chunk - row * call_.chunks_per_row) * call_.slots_per_chunk;
       const int64_t sample = row / call_.rows_per_sample;
@@ -153,7 +154,7 @@ class GradientBlock {
       }
     }
     const bool smooths = call_.pointwise.label_smoothing != 0;
-    visit_class_part<O>(call_, prepared_.total_weight, [&](const auto& loss) {
+    visit_class_part<O, kGeneral>(call_, prepared_.total_weight, [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const int label = at.label[lane];
@@ -234,7 +235,7 @@ class GradientBlock {
                                                          const Shared& shared, const Values& x,
                                                          const Values& t, Values& slopes,
                                                          bool (&takes_part)[kLanes]) const {
-    visit_class_part<O>(call_, O(0), [&](const auto& loss) {
+    visit_class_part<O, kGeneral>(call_, O(0), [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         if (shared.weight.at[lane] == O(0)) continue;
@@ -255,7 +256,7 @@ class GradientBlock {
                                                      const Element& own, Values& slopes,
                                                      bool (&takes_part)[kLanes]) const {
     const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c) : everywhere<O, kLanes>(O(1));
-    loss_.visit([&](const auto& loss) {
+    visit_element_part<kGeneral>(loss_, [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const O factor = mask_times_weight(own.w.at[lane], entry.weight);

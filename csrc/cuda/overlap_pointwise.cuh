@@ -1,6 +1,7 @@
 // The pointwise part of a compound: what it needs of each class, and its formulas.
 #pragma once
 
+#include "cuda/elementwise_element.cuh"
 #include "cuda/overlap_softmax.cuh"
 #include "losses/class_registry.h"
 
@@ -29,7 +30,7 @@ __device__ __forceinline__ PointwisePreparation<O> prepare_pointwise(const PoolC
 
 // Calls f with the functor of losses/classwise.h.
 template <class O, class F>
-__device__ __forceinline__ void visit_class_part(const PoolCall& call, O total_weight, F&& f) {
+__device__ __forceinline__ void visit_class_loss(const PoolCall& call, O total_weight, F&& f) {
   const PointwiseCall& part = call.pointwise;
   const bool focal = part.kind == PointwiseKind::kSoftmaxFocal;
   if (!focal || part.gamma == 0) {
@@ -38,6 +39,78 @@ __device__ __forceinline__ void visit_class_part(const PoolCall& call, O total_w
   }
   if (part.gamma == 2) return f(SoftmaxFocal<O, true>{O(2)});
   f(SoftmaxFocal<O, false>{static_cast<O>(part.gamma < 1e30 ? part.gamma : 1e30)});
+}
+
+template <class O>
+__device__ __noinline__ LabelResult<O> label_result(const PoolCall& call, O total_weight,
+                                                    LabelTerms<O> at) {
+  LabelResult<O> result{};
+  visit_class_loss<O>(call, total_weight, [&](const auto& loss) { result = loss(at); });
+  return result;
+}
+template <class O>
+__device__ __noinline__ ClassResult<O> class_result(const PoolCall& call, ClassTerms<O> at) {
+  ClassResult<O> result{};
+  visit_class_loss<O>(call, O(0), [&](const auto& loss) { result = loss.of_class(at); });
+  return result;
+}
+
+// The functor behind a call, for kernels that have no registers to spare.
+template <class O>
+struct CalledClassLoss {
+  const PoolCall& call;
+  O total_weight;
+
+  __device__ __forceinline__ LabelResult<O> operator()(const LabelTerms<O>& at) const {
+    return label_result(call, total_weight, at);
+  }
+  __device__ __forceinline__ ClassResult<O> of_class(const ClassTerms<O>& at) const {
+    return class_result(call, at);
+  }
+};
+
+template <class O, bool kCalled, class F>
+__device__ __forceinline__ void visit_class_part(const PoolCall& call, O total_weight, F&& f) {
+  if constexpr (kCalled) {
+    f(CalledClassLoss<O>{call, total_weight});
+  } else {
+    visit_class_loss<O>(call, total_weight, f);
+  }
+}
+
+// The same of the losses of an element.
+template <class O>
+__device__ __noinline__ O element_part(const ElementLoss& any, O x, O t, O pos_weight,
+                                       bool derivative) {
+  O result = O(0);
+  any.visit([&](const auto& loss) {
+    result = derivative ? element_derivative(loss, x, t, pos_weight)
+                        : element_value(loss, x, t, pos_weight);
+  });
+  return result;
+}
+
+struct CalledElementLoss {
+  static constexpr bool kHasPosWeight = true;
+  const ElementLoss& any;
+
+  template <class O>
+  __device__ __forceinline__ O value(O x, O t, O pos_weight) const {
+    return element_part(any, x, t, pos_weight, false);
+  }
+  template <class O>
+  __device__ __forceinline__ O derivative(O x, O t, O pos_weight) const {
+    return element_part(any, x, t, pos_weight, true);
+  }
+};
+
+template <bool kCalled, class F>
+__device__ __forceinline__ void visit_element_part(const ElementLoss& any, F&& f) {
+  if constexpr (kCalled) {
+    f(CalledElementLoss{any});
+  } else {
+    any.visit(f);
+  }
 }
 
 // Of all classes, as losses/classwise.h asks for it: without the label's class, or, for
@@ -110,7 +183,8 @@ struct ProbabilityPart {
         }
         const O a = w * share(call, own_t);
         ClassResult<O> result{};
-        visit_class_part<O>(call, O(0), [&](const auto& loss) { result = loss.of_class(terms); });
+        visit_class_part<O, true>(call, O(0),
+                                  [&](const auto& loss) { result = loss.of_class(terms); });
 #pragma unroll
         for (int lane = 0; lane < kLanes; ++lane) {
           if (lane != i) continue;

@@ -4,7 +4,6 @@
 // until the chunk is done; then the warps are added in order and written to `partials`.
 #pragma once
 
-#include "cuda/elementwise_element.cuh"
 #include "cuda/overlap_pointwise.cuh"
 #include "cuda/phases.cuh"
 
@@ -193,7 +192,7 @@ class SumsBlock {
     }
     const bool smooths = call_.pointwise.label_smoothing != 0;
     bool valid_labels = true;
-    visit_class_part<O>(call_, prepared_.total_weight, [&](const auto& loss) {
+    visit_class_part<O, kGeneral>(call_, prepared_.total_weight, [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const int label = at.label[lane];
@@ -260,7 +259,7 @@ class SumsBlock {
                                                Values& largest_mask) const {
     const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c) : everywhere<O, kLanes>(O(1));
     bool labelled = true;
-    loss_.visit([&](const auto& loss) {
+    visit_element_part<kGeneral>(loss_, [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const O mask = own.mask.at[lane];
