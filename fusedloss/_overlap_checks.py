@@ -58,7 +58,7 @@ def check_overlap(
     if options.positional:
         check_positions(input, target, weight_map, region)
     else:
-        _check_elements(*with_channels(input, target), weight_map, region)
+        check_elements(*with_channels(input, target), weight_map, region)
     check_overlap_reduction(options, reduction)
 
 
@@ -138,7 +138,7 @@ def _check_channels(options: Overlap, channels: int) -> None:
         )
 
 
-def _check_elements(input: Tensor, target: Tensor, weight_map, region) -> None:
+def check_elements(input: Tensor, target: Tensor, weight_map, region) -> None:
     """Mask and weight map that may differ from channel to channel."""
     if isinstance(weight_map, Tensor):
         check_weight(weight_map, input, "weight_map")

@@ -116,14 +116,7 @@ def assert_matches(got: Result, expected: Result, problem: Problem) -> None:
     assert_stats(got.stats, expected.stats, problem)
 
 
-def _has_source(problem: Problem) -> bool:
-    return problem.weight is not None and not isinstance(problem.weight, Tensor)
-
-
 def relative_tolerance(problem: Problem, dtype) -> float:
-    if _has_source(problem):
-        # A normalised map has the rounding of g times g / (max - min).
-        return 4e-12 if dtype is torch.float64 else 6e-6
     if dtype is torch.float64:
         return 1e-12
     return 4e-6 if problem.loss.name == "sigmoid_focal_loss" else 1e-6
@@ -156,8 +149,6 @@ def assert_gradient(got: Tensor, expected: Tensor, problem: Problem) -> None:
     finite = expected.isfinite()
     error = (got.double() - expected)[finite].norm()
     share = 1e-12 if got.dtype is torch.float64 else 1e-5
-    if _has_source(problem):
-        share *= 4
     allowed = share * expected[finite].norm()
     assert error <= allowed, f"gradient: error {error:.3g} > {allowed:.3g}"
 

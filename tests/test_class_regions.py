@@ -202,9 +202,18 @@ def test_targets_that_go_with_no_loss(show):
             show(what, input, target)
     with pytest.raises(ValueError, match="device"):
         show(what, input, torch.zeros(2, 4, dtype=torch.int64, device="meta"))
-    varying = torch.ones(2, 3, 4)
-    with pytest.raises(ValueError, match="one value per position"):
-        show(varying, input, torch.zeros(2, 4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="one value per position"):  # (C,) is a single position
+        show(torch.ones(3), torch.zeros(3), torch.tensor(0))
+
+
+@pytest.mark.parametrize("show", (fl.region_mask, fl.weight_map))
+def test_labels_beside_a_mask_that_varies_over_channels(show):
+    """As the Dice loss of a sigmoid takes them."""
+    varying = torch.arange(24.0).reshape(2, 3, 4) % 5
+    labels = torch.zeros(2, 4, dtype=torch.int64)
+    shown = show(varying, torch.zeros(2, 3, 4), labels)
+    assert torch.equal(shown, varying != 0 if show is fl.region_mask else varying)
+    fl.dice_loss(torch.zeros(2, 3, 4), labels, mask=varying, activation="sigmoid")
 
 
 def test_no_gradient_flows_into_what_a_term_reads():

@@ -133,3 +133,10 @@ def test_one_element(backend, loss, shape):
         problem = cases.make_problem(loss, shape, reduction=reduction)
         assert_matches(evaluate(problem, backend), exact(problem), problem)
         check_zero(problem.with_(mask=torch.zeros(shape, dtype=torch.bool)), backend)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", ((0, 3, 4, 5), (2, 3, 0, 5), (2, 1, 4, 5), (0, 0, 4)))
+def test_the_variance_of_nothing_warns_nobody(shape):
+    input = torch.zeros(shape)
+    assert fl.reference.mse_loss(input, input, mask=fl.input.var() > 0.1) == 0

@@ -85,3 +85,16 @@ def test_an_infinite_target_is_as_in_torch(module, name):
 def test_an_integer_beyond_a_float_is_refused_by_name(name, option):
     with pytest.raises(ValueError, match=option):
         getattr(F, name)(torch.zeros(2), torch.zeros(2), **{option: 10**400})
+
+
+def test_an_infinite_weight_spoils_its_own_gradient_alone(backend):
+    """0 times infinity, as in `(loss * weight).sum() / weight.sum()`."""
+    for reduction in ("mean", "sample_mean"):
+        input = backend.place(torch.tensor([[1.0, 2.0, 3.0]])).requires_grad_()
+        target, weight = torch.zeros(1, 3), torch.tensor([[1.0, INF, 0.0]])
+        loss = backend.functions.mse_loss(
+            input, backend.place(target), weight=backend.place(weight), reduction=reduction
+        )
+        loss.backward()
+        assert input.grad.isnan().tolist() == [[False, True, False]]
+        assert input.grad[0, ::2].tolist() == [0.0, 0.0]

@@ -214,8 +214,18 @@ def recorded(monkeypatch, problem):
     return {name: (recorders[name].op, recorders[name].calls) for name in names}
 
 
-@pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize("layout", ("contiguous", "channels_last", "cropped", "transposed"))
+OPCHECK_LAYOUTS = ("contiguous", "channels_last", "cropped", "transposed")
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"),
+    [
+        pytest.param(layout, dtype, marks=[] if row == column else pytest.mark.slow)
+        for row, layout in enumerate(OPCHECK_LAYOUTS)
+        for column, dtype in enumerate(FLOATS)
+    ],
+    ids=str,
+)
 def test_opcheck(monkeypatch, layout, dtype):
     shape = (2, 3, 4, 5)
     seen = set()

@@ -206,6 +206,29 @@ def random_factor(rng):
     return rng.choice((number(rng.choice((0, 2, 0.5))), terms.tensor_weight(rand(2, 6, 7))))
 
 
+@pytest.mark.parametrize("channels", (1, 16, 17, 64, 500))
+@pytest.mark.parametrize(
+    "source",
+    (fl.edges, lambda image: fl.edges(image, operator="sobel"), fl.activation),
+    ids=("edges", "sobel", "activation"),
+)
+def test_a_sum_over_many_channels_is_accurate(backend, source, channels):
+    """What varies little beside its size: the normalisation blows up what rounding left."""
+    shape = (2, 2, 5, 6) if backend.share > 1 else (2, 3, 20, 30)
+    image = rand(2, channels, *shape[2:])
+    input, target = rand(*shape), rand(*shape)
+    for reduction in ("mean", "sum"):
+        got = backend.functions.mse_loss(
+            *map(backend.place, (input, target)),
+            weight=source(backend.place(image)),
+            reduction=reduction,
+        )
+        exact = reference.mse_loss(
+            input.double(), target.double(), weight=source(image.double()), reduction=reduction
+        )
+        close(got.cpu().double(), exact, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_expressions_against_numpy(seed):
     rng = random.Random(seed)

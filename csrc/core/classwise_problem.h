@@ -124,6 +124,11 @@ inline const double* lay_out(const ClasswiseCall& call, const ClasswiseTensors& 
   if (call.has_normalizer) builder.add(&params->given_normalizer, *other++);
   bind(other, tensors.others + tensors.count, &builder, &params->bindings);
 
+  params->bindings.input_channels = {params->classes, params->input.class_stride};
+  if (!call.has_labels) {
+    params->bindings.target_channels = {params->classes, params->target.class_stride};
+  }
+
   const int spatial = input.rank - 2;
   ProblemBuilder::Needs needs = needs_of(region, spatial) | needs_of(weight_source, spatial);
   needs.keep_samples = call.reduction == Reduction::kSampleMean && rank >= 2;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -61,6 +62,10 @@ struct Half {
 struct BFloat16 {
   uint16_t bits;
 };
+
+// The unsigned integer that holds the bits of a float or double.
+template <class T>
+using BitsOf = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
 template <class To, class From>
 FL_HOST_DEVICE To bit_cast(const From& from) {

@@ -5,16 +5,10 @@
 // and a derivative of 0 is stored as -0: the multiplication needs no mask.
 #pragma once
 
-#include <cstdint>
-#include <type_traits>
-
 #include "core/dtype.h"
 #include "core/macros.h"
 
 namespace fusedloss {
-
-template <class T>
-using BitsOf = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
 // weight * derivative as it is stored for an element that takes part, from -weight: the addition
 // makes +0 of both zeros, at no cost in an FMA, and the sign is turned after it. Turned as a bit,

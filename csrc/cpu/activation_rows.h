@@ -172,14 +172,15 @@ class ActivationRows {
     scratch.offset[slot] = offset;
     scratch.count[slot] = count;
     T* sum = scratch.activity[slot];
-    std::fill_n(sum, count, T(0));
-    for_channels(features_.channels, [&](int64_t c, auto rows) {
+    const auto add = [&](int64_t c, auto rows) {
       constexpr int kRows = decltype(rows)::value;
       const T* row[kRows];
       load_rows<kRows>(features_, offset + c * features_.channel_stride, features_.stride[dim],
                        count, scratch.loaded.row, row);
       StretchLoops<T>::template add_magnitudes<kRows>(row, sum, count);
-    });
+    };
+    channel_sum_row(features_.channels, count, scratch.loaded, sum,
+                    [&](int64_t begin, int64_t end) { for_channels(begin, end, add); });
     return sum;
   }
 

@@ -97,11 +97,7 @@ struct ClassStream {
 
   explicit operator bool() const { return static_cast<bool>(positions); }
   int64_t run() const { return positions.size[positions.rank - 1]; }
-  Stream plane(int64_t c) const {
-    Stream result = positions;
-    result.data += c * class_stride * item_size(positions.dtype);
-    return result;
-  }
+  Stream plane(int64_t c) const { return positions.moved(c * class_stride); }
 };
 
 // Where the positions [index, index + count) begin, if they lie at one stride; else -1.

@@ -81,7 +81,7 @@ class ClasswiseDriver {
       return Gradient::kSlopes;
     }
     double scale = params_.sums[SumsLayout{params_.extents.samples}.scale(tile.sample)];
-    if (scale == 0) return Gradient::kZero;
+    if (is_empty_scale(scale)) return Gradient::kZero;
     if (grad_output_) {
       T one;
       scale *= static_cast<double>(*load(grad_output_, 0, 1, &one));

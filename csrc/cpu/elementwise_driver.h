@@ -120,7 +120,7 @@ class ElementwiseDriver {
       } else if (backward) {
         T one;
         const double grad_output = static_cast<double>(*load(grad_output_, 0, 1, &one));
-        scale = scale == 0 ? 0 : scale * grad_output;
+        scale = is_empty_scale(scale) ? scale : scale * grad_output;
       }
       return write_gradient(index, tile, scale, backward, scratch);
     }
@@ -150,7 +150,7 @@ class ElementwiseDriver {
     tile.gradient = memory != nullptr ? memory : scratch.result;
     tile.scale = static_cast<T>(scale);
     tile.streamed = streams_gradient_ && memory != nullptr;
-    if (scale == 0) {  // an empty mean: zeros, whatever the derivative is
+    if (is_empty_scale(scale)) {  // zeros, whatever the derivative is
       std::fill_n(tile.gradient, tile.count, T(0));
       if (!backward) total = dispatch<Wants::kValue>(tile);
     } else {

@@ -88,6 +88,17 @@ struct ImageLoops {
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) sum[i] += math::abs(a[i] - b[i]);
   }
+  FL_VECTOR_CLONES static void flush(V* sum, double* flushed, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      flushed[i] += static_cast<double>(sum[i]);
+      sum[i] = V(0);
+    }
+  }
+  FL_VECTOR_CLONES static void narrow(const double* flushed, V* sum, int64_t count) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) sum[i] = static_cast<V>(flushed[i]);
+  }
   FL_VECTOR_CLONES static void divide(V* sum, V divisor, int64_t count) {
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) sum[i] /= divisor;
@@ -108,13 +119,14 @@ struct ImageLoops {
 template <class V>
 struct ImageScratch {
   alignas(64) V row[2 * kTogether][kRow];
+  alignas(64) double flushed[kRow];
 };
 
-// visit(c, kRows): kRows channels from c on, an integral_constant.
+// visit(c, kRows): kRows channels from c on, an integral_constant; all in [begin, end).
 template <class Visit>
-void for_channels(int64_t channels, Visit&& visit) {
-  for (int64_t c = 0; c < channels; c += kTogether) {
-    switch (channels - c) {
+void for_channels(int64_t begin, int64_t end, Visit&& visit) {
+  for (int64_t c = begin; c < end; c += kTogether) {
+    switch (end - c) {
       case 1:
         return visit(c, std::integral_constant<int, 1>());
       case 2:
@@ -136,6 +148,19 @@ void load_rows(const ImageView& image, int64_t offset, int64_t stride, int64_t c
   }
 }
 
+// As `channel_sum`: add(begin, end) adds the rows of these channels to `sum`.
+template <class V, class Add>
+void channel_sum_row(int64_t channels, int64_t count, ImageScratch<V>& scratch, V* sum, Add&& add) {
+  std::fill_n(sum, count, V(0));
+  if (channels <= kChannelsAtOnce) return add(int64_t{0}, channels);
+  std::fill_n(scratch.flushed, count, 0.0);
+  for (int64_t c = 0; c < channels; c += kChannelsAtOnce) {
+    add(c, std::min(channels, c + kChannelsAtOnce));
+    ImageLoops<V>::flush(sum, scratch.flushed, count);
+  }
+  ImageLoops<V>::narrow(scratch.flushed, sum, count);
+}
+
 // The mean of the channels, as `image_mean`.
 template <class V>
 void image_mean_row(const ImageView& image, int spatial, const Segment& segment,
@@ -143,7 +168,7 @@ void image_mean_row(const ImageView& image, int spatial, const Segment& segment,
   const int64_t offset = image.offset(segment.place, spatial);
   const int64_t stride = image.stride[segment.dim], count = segment.count;
   std::fill_n(result, count, V(0));
-  for_channels(image.channels, [&](int64_t c, auto rows) {
+  for_channels(0, image.channels, [&](int64_t c, auto rows) {
     constexpr int kRows = decltype(rows)::value;
     const V* row[kRows];
     load_rows<kRows>(image, offset + c * image.channel_stride, stride, count, scratch.row, row);
@@ -170,7 +195,7 @@ void edges_forward_row(const ImageView& image, int spatial, const Segment& segme
   result += skipped;
   const int64_t origin = image.offset(place, spatial) - back;
   const int other = segment.dim == 0 ? 1 : 0;
-  for_channels(image.channels, [&](int64_t c, auto rows) {
+  const auto add = [&](int64_t c, auto rows) {
     constexpr int kRows = decltype(rows)::value;
     const int64_t offset = origin + c * image.channel_stride;
     const T *row[kRows], *beside[kRows];
@@ -189,7 +214,9 @@ void edges_forward_row(const ImageView& image, int spatial, const Segment& segme
         ImageLoops<T>::add_difference(row[k], beside[k], result, count);
       }
     }
-  });
+  };
+  channel_sum_row(image.channels, count, scratch, result,
+                  [&](int64_t begin, int64_t end) { for_channels(begin, end, add); });
 }
 
 // As `edges_sobel`; the two ends of a row are left to it.
@@ -212,18 +239,21 @@ void edges_sobel_row(const ImageView& image, const Segment& segment, ImageScratc
   for (int64_t i = last; i < segment.count; ++i) alone(i);
   const int64_t count = last - first;
   if (count <= 0) return;
-  std::fill_n(result + first, count, T(0));
   const int64_t at = segment.place.at[other];
   const int64_t up = at > 0 ? -image.stride[other] : 0;
   const int64_t down = at + 1 < image.size[other] ? image.stride[other] : 0;
   const int64_t stride = image.stride[dim];
-  int64_t offset = image.offset(segment.place, 2) + (first - 1) * stride;
-  for (int64_t c = 0; c < image.channels; ++c, offset += image.channel_stride) {
-    const T* above = load_row(image, offset + up, stride, count + 2, scratch.row[0]);
-    const T* row = load_row(image, offset, stride, count + 2, scratch.row[1]);
-    const T* below = load_row(image, offset + down, stride, count + 2, scratch.row[2]);
-    ImageLoops<T>::add_sobel(above, row, below, result + first, count);
-  }
+  const int64_t origin = image.offset(segment.place, 2) + (first - 1) * stride;
+  const auto add = [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      const int64_t offset = origin + c * image.channel_stride;
+      const T* above = load_row(image, offset + up, stride, count + 2, scratch.row[0]);
+      const T* row = load_row(image, offset, stride, count + 2, scratch.row[1]);
+      const T* below = load_row(image, offset + down, stride, count + 2, scratch.row[2]);
+      ImageLoops<T>::add_sobel(above, row, below, result + first, count);
+    }
+  };
+  channel_sum_row(image.channels, count, scratch, result + first, add);
 }
 
 }  // namespace fusedloss::cpu

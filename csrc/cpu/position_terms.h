@@ -32,7 +32,7 @@ class PositionTerms {
  public:
   PositionTerms(const Program& program, const Bindings& bindings, const Operand& input,
                 const Extents& extents, const PositionSpace& space)
-      : program_(program), bindings_(bindings), space_(space), variance_(input, extents) {
+      : program_(program), bindings_(bindings), space_(space), variance_(input, extents, bindings.input_channels) {
     for (int i = 0; program && i < bindings.tensors; ++i) {
       if (!bindings.tensor[i].varies_over_channels) tensor_[i] = space_.stream(bindings.tensor[i]);
     }

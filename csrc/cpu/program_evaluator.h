@@ -235,17 +235,8 @@ class ProgramEvaluator {
       case Opcode::kWeight:
         return {load(tensor_[instruction.source], index, count, buffer)};
       case Opcode::kTargetCompare:
-        compare_target(instruction, index, count, work, buffer);
-        return {buffer};
       case Opcode::kTargetIsFinite:
-        if (target_.dtype == DType::kDouble) {
-          FiniteLoop<T, double>::run(load_target<double>(index, count, work), buffer, count);
-        } else if (is_floating(target_.dtype)) {
-          FiniteLoop<T, float>::run(load_target<float>(index, count, work), buffer, count);
-        } else {
-          return Values<T>::same(T(1));
-        }
-        return {buffer};
+        return target_leaf(instruction, index, count, work, buffer);
       case Opcode::kLengths:
         element_lengths(instruction, index, count, buffer);
         return {buffer};
@@ -254,24 +245,53 @@ class ProgramEvaluator {
     }
   }
 
-  template <class V>
-  const V* load_target(int64_t index, int64_t count, ProgramWork<T>& work) const {
-    return load(target_, index, count, reinterpret_cast<V*>(work.wide[0]));
+  // Where the target's channels are aside, whether it holds for all of them.
+  Values<T> target_leaf(const Instruction& instruction, int64_t index, int64_t count,
+                        ProgramWork<T>& work, T* buffer) const {
+    const bool compares = instruction.opcode == Opcode::kTargetCompare;
+    if (!compares && !is_floating(target_.dtype)) return Values<T>::same(T(1));
+    const ChannelsAside& aside = bindings_.target_channels;
+    T* also = reinterpret_cast<T*>(work.wide[1]);
+    for (int64_t c = 0; c < aside.count; ++c) {
+      const Run run{target_.moved(c * aside.stride), index, count};
+      T* result = c == 0 ? buffer : also;
+      if (compares) {
+        compare_target(instruction, run, work, result);
+      } else if (target_.dtype == DType::kDouble) {
+        FiniteLoop<T, double>::run(run.template load<double>(work), result, count);
+      } else {
+        FiniteLoop<T, float>::run(run.template load<float>(work), result, count);
+      }
+      if (c > 0) BinaryLoops<Both, T>::run(buffer, also, buffer, count);
+    }
+    return {buffer};
   }
 
-  void compare_target(const Instruction& instruction, int64_t index, int64_t count,
-                      ProgramWork<T>& work, T* result) const {
+  // Part of a tensor.
+  struct Run {
+    Stream stream;
+    int64_t index, count;
+
+    template <class V>
+    const V* load(ProgramWork<T>& work) const {
+      return cpu::load(stream, index, count, reinterpret_cast<V*>(work.wide[0]));
+    }
+  };
+
+  void compare_target(const Instruction& instruction, const Run& target, ProgramWork<T>& work,
+                      T* result) const {
+    const int64_t count = target.count;
     const Comparison comparison = instruction.comparison;
     const double number = bindings_.number(instruction);
     switch (instruction.domain) {
       case CompareDomain::kInt64:
-        return compare_values(comparison, load_target<int64_t>(index, count, work),
+        return compare_values(comparison, target.template load<int64_t>(work),
                               bindings_.integer(instruction), result, count);
       case CompareDomain::kDouble:
-        return compare_values(comparison, load_target<double>(index, count, work), number, result,
+        return compare_values(comparison, target.template load<double>(work), number, result,
                               count);
       default:
-        return compare_values(comparison, load_target<float>(index, count, work),
+        return compare_values(comparison, target.template load<float>(work),
                               static_cast<float>(number), result, count);
     }
   }

@@ -43,6 +43,12 @@ struct Stream {
   }
 
   explicit operator bool() const { return data != nullptr; }
+  // The same, so many elements further on.
+  Stream moved(int64_t offset) const {
+    Stream result = *this;
+    result.data += offset * item_size(dtype);
+    return result;
+  }
   template <class S>
   S* at(int64_t offset) const {
     return reinterpret_cast<S*>(data) + offset;

@@ -81,19 +81,23 @@ struct VarianceScratch {
 
 class VarianceRows {
  public:
-  VarianceRows(const Operand& input, const Extents& extents)
-      : input_(input, extents), channels_(extents.channels), inner_(extents.inner) {}
+  VarianceRows(const Operand& input, const Extents& extents, const ChannelsAside& aside)
+      : input_(input, extents),
+        aside_(aside),
+        channels_(aside.count > 1 ? aside.count : extents.channels),
+        inner_(extents.inner) {}
 
   // The variance of every position of a tile that holds whole positions.
   template <class V>
   void run(const TileRange& tile, double correction, VarianceScratch& scratch, V* variance) const {
     const double divisor = static_cast<double>(channels_) - correction;
-    const int64_t positions = tile.channels > 1 ? tile.count : tile.count / channels_;
+    const bool separate = tile.channels > 1 || aside_.count > 1;
+    const int64_t positions = separate ? tile.count : tile.count / channels_;
     if (!(divisor > 0)) {
       std::fill_n(variance, positions, V(NAN));
       return;
     }
-    const bool planar = tile.channels > 1 || channels_ == 1;
+    const bool planar = separate || channels_ == 1;
     // In a flat tile all channels of a run are one load.
     const V* whole =
         planar ? nullptr
@@ -120,7 +124,11 @@ class VarianceRows {
   const V* channel(const TileRange& tile, const Layout<V>& layout, int64_t c, int64_t count,
                    double* buffer) const {
     if (layout.whole != nullptr) return layout.whole + c * layout.channel_stride;
-    return load(input_, tile.begin + c * tile.channel_stride, count, reinterpret_cast<V*>(buffer));
+    V* values = reinterpret_cast<V*>(buffer);
+    if (aside_.count > 1) {
+      return load(input_.moved(c * aside_.stride), tile.begin, count, values);
+    }
+    return load(input_, tile.begin + c * tile.channel_stride, count, values);
   }
 
   template <class V>
@@ -174,6 +182,7 @@ class VarianceRows {
   }
 
   const Stream input_;
+  const ChannelsAside aside_;
   const int64_t channels_, inner_;
 };
 

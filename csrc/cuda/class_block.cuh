@@ -72,7 +72,7 @@ class ClassBlock {
     if (call_.pass == Pass::kBackward && p_.reduction == Reduction::kNone) {
       return w * ElementIndex{p_.extents, index}.template load<O>(p_.grad_output);
     }
-    return scale == O(0) ? O(0) : w * scale;
+    return is_empty_scale(scale) ? O(0) : w * scale;
   }
 
   __device__ __forceinline__ void add_value(O value, int64_t index, Tally& tally) const {

@@ -26,6 +26,18 @@ struct TargetCells {
     const Operand& operand = target.positions;
     return load_number<O>(operand.data, operand.dtype, offset + c * target.class_stride);
   }
+  template <class O, int kSize>
+  __device__ __forceinline__ Pack<O, kSize> load_each(int64_t c, Span span) const {
+    Pack<O, kSize> values{};
+#pragma unroll 1
+    for (int i = span.begin; i < span.end; ++i) {
+      const O value = load<O>(c + i);
+#pragma unroll
+      for (int lane = 0; lane < kSize; ++lane)
+        values.at[lane] = lane == i ? value : values.at[lane];
+    }
+    return values;
+  }
 };
 
 // sum of w_c t_c.
@@ -75,7 +87,9 @@ class StridedCells : public AllClasses<int64_t> {
     const Operand& operand = p_.input.positions;
     return load_number<O>(operand.data, operand.dtype, input_ + c * p_.input.class_stride);
   }
-  __device__ __forceinline__ O target(int64_t c) const { return target_.template load<O>(c); }
+  __device__ __forceinline__ Values targets(int64_t c, Span span) const {
+    return target_.template load_each<O, kPack>(c, span);
+  }
 
   __device__ __forceinline__ Values load(int64_t c, Span span) const {
     Values values{};
@@ -152,7 +166,9 @@ class ColumnCells : public AllClasses<int> {
   __device__ __forceinline__ O at(int c) const {
     return convert<O>(load_pack<T, 1>(input_ + c * p_.input.class_stride).at[0]);
   }
-  __device__ __forceinline__ O target(int c) const { return target_.template load<O>(c); }
+  __device__ __forceinline__ Values targets(int c, Span span) const {
+    return target_.template load_each<O, kPack>(c, span);
+  }
 
   __device__ __forceinline__ Values load(int c, Span span) const {
     Values values{};
@@ -209,7 +225,9 @@ class StagedCells : public AllClasses<int> {
   __device__ __forceinline__ O at(int c) const {
     return convert<O>(load_pack<T, 1>(input_ + c).at[0]);
   }
-  __device__ __forceinline__ O target(int c) const { return target_.template load<O>(c); }
+  __device__ __forceinline__ Values targets(int c, Span span) const {
+    return target_.template load_each<O, kPack>(c, span);
+  }
 
   __device__ __forceinline__ Values load(int c, Span span) const {
     Values values{};

@@ -9,7 +9,7 @@
 //       cells.reload(c, span)      logits once more
 //       cells.store(c, span, g)    the gradient
 //     cells.at(c)                  one logit, from memory
-//     cells.target(c)              a target's probability
+//     cells.targets(c, span)     the target's probabilities
 #pragma once
 
 #include "cuda/any_class_loss.h"
@@ -113,12 +113,12 @@ class PositionWork {
     O counted = O(0);
     int packs = 0;
     for_each_pack(cells, [&](Index c, Span span) {
-      const Values x = cells.reload(c, span);
+      const Values x = cells.reload(c, span), t = cells.targets(c, span);
 #pragma unroll 1
       for (int i = span.begin; i < span.end; ++i) {
         const O w = class_weight<O>(p_, c + i);
         if (w == O(0)) continue;
-        const O a = w * share(cells, c + i);
+        const O a = w * share(t, i);
         const ClassResult<O> result = of_class(terms, x, i);
         value.running += a * result.cost;
         shared.running += a * result.shared;
@@ -147,13 +147,13 @@ class PositionWork {
   __device__ __forceinline__ void store_probability_slopes(Cells& cells, const ClassTerms<O>& terms,
                                                            O shared, O weight) const {
     for_each_pack(cells, [&](Index c, Span span) {
-      const Values x = cells.reload(c, span);
+      const Values x = cells.reload(c, span), t = cells.targets(c, span);
       Values slopes{};
 #pragma unroll 1
       for (int i = span.begin; i < span.end; ++i) {
         const O w = class_weight<O>(p_, c + i);
         const ClassResult<O> result = of_class(terms, x, i);
-        const O own = w == O(0) ? O(0) : w * share(cells, c + i) * result.own;
+        const O own = w == O(0) ? O(0) : w * share(t, i) * result.own;
         const O slope = weight * (shared * result.z - own);
 #pragma unroll
         for (int lane = 0; lane < kPack; ++lane) {
@@ -165,20 +165,24 @@ class PositionWork {
   }
 
   // What a probability becomes before its class weight: (1 - e) t_c + e / C.
-  __device__ __forceinline__ O share(const Cells& cells, Index c) const {
+  __device__ __forceinline__ O share(const Values& t, int i) const {
     const double e = p_.label_smoothing;
-    return static_cast<O>(1 - e) * cells.target(c) +
+    return static_cast<O>(1 - e) * lane_of(t, i) +
            static_cast<O>(e / static_cast<double>(p_.classes));
   }
 
   __device__ __forceinline__ ClassResult<O> of_class(const ClassTerms<O>& terms, const Values& x,
                                                      int i) const {
     ClassTerms<O> own = terms;
-#pragma unroll
-    for (int lane = 0; lane < kPack; ++lane) {
-      if (lane == i) own.x = x.at[lane];
-    }
+    own.x = lane_of(x, i);
     return class_result(loss_, own);
+  }
+
+  __device__ __forceinline__ static O lane_of(const Values& values, int i) {
+    O result = O(0);
+#pragma unroll
+    for (int lane = 0; lane < kPack; ++lane) result = lane == i ? values.at[lane] : result;
+    return result;
   }
 
   const ClassCall& call_;

@@ -82,12 +82,12 @@ class RowCells {
   __device__ __forceinline__ RowCells(const ClassCall& call, int64_t index,
                                       const ThreadGroup& group)
       : classes_(static_cast<int>(call.params.classes)),
-        target_(call, ElementIndex{call.params.extents, index}) {
-    const ClasswiseParams& p = call.params;
-    const ElementIndex element{p.extents, index};
-    input_ = static_cast<const T*>(p.input.positions.data) + element.offset(p.input.positions);
+        p_(call.params),
+        target_(call, ElementIndex{p_.extents, index}) {
+    const ElementIndex element{p_.extents, index};
+    input_ = static_cast<const T*>(p_.input.positions.data) + element.offset(p_.input.positions);
     gradient_ =
-        static_cast<T*>(p.grad_input.positions.data) + element.offset(p.grad_input.positions);
+        static_cast<T*>(p_.grad_input.positions.data) + element.offset(p_.grad_input.positions);
     first_ = group.rank() * kPack - lane_of(input_);
     step_ = group.size() * kPack;
     is_alike_ = lane_of(gradient_) == lane_of(input_);
@@ -100,7 +100,14 @@ class RowCells {
   }
 
   __device__ __forceinline__ O at(int c) const { return convert<O>(input_[c]); }
-  __device__ __forceinline__ O target(int c) const { return target_.template load<O>(c); }
+  __device__ __forceinline__ Values targets(int c, Span span) const {
+    const Operand& operand = target_.target.positions;
+    const T* row = static_cast<const T*>(operand.data) + target_.offset;
+    const bool is_alike = operand.dtype == p_.input.positions.dtype &&
+                          target_.target.class_stride == 1 && lane_of(row) == lane_of(input_);
+    if (!is_alike) return target_.template load_each<O, kPack>(c, span);
+    return convert_pack<O>(load_span<T, kPack>(row + c, span));
+  }
   __device__ __forceinline__ Values load(int c, Span span) const {
     return convert_pack<O>(load_span<T, kPack>(input_ + c, span));
   }
@@ -121,6 +128,7 @@ class RowCells {
   }
 
   const int classes_;
+  const ClasswiseParams& p_;
   const TargetCells target_;
   const T* input_;
   T* gradient_;

@@ -88,9 +88,10 @@ struct ChannelOffsets {
   __device__ __forceinline__ ChannelOffsets(const Params& params, int64_t index) {
     const Extents& extents = params.extents;
     const Operand& input = at_elements(params.input);
-    if constexpr (requires { params.input.class_stride; }) {
-      count = params.classes;
-      stride = params.input.class_stride;
+    const ChannelsAside& aside = params.bindings.input_channels;
+    if (aside.count != 1) {
+      count = aside.count;
+      stride = aside.stride;
     } else {
       count = extents.channels;
       index -= index / extents.inner % count * extents.inner;
@@ -106,18 +107,25 @@ template <class O, class Params, class Where = Coordinates>
 struct ElementSource {
   const Params& params;
   const Where& coordinates;
+  int64_t target_shift = 0;  // to one of the target's channels aside
 
   __device__ __forceinline__ Pack<O, 1> mask(int tensor) const {
     const Operand& operand = params.bindings.tensor[tensor];
     return {as_mask(coordinates.template load<O>(operand), operand.dtype)};
   }
   __device__ __forceinline__ Pack<O, 1> target() const {
-    return {coordinates.template load<O>(at_elements(params.target))};
+    const Operand& target = at_elements(params.target);
+    return {load_number<O>(target.data, target.dtype, target_offset(target))};
   }
   __device__ __forceinline__ bool has(int) const { return true; }
   __device__ __forceinline__ int64_t target_integer(int) const {
     const Operand& target = at_elements(params.target);
-    return load_integer(target.data, target.dtype, coordinates.offset(target));
+    return load_integer(target.data, target.dtype, target_offset(target));
+  }
+
+ private:
+  __device__ __forceinline__ int64_t target_offset(const Operand& target) const {
+    return coordinates.offset(target) + target_shift;
   }
 };
 

@@ -103,7 +103,7 @@ class StridedBlock {
         assert_valid_input<Own>(is_valid_input<Own>(x, factor));
         value = factor * element_value(loss, x, t, pos_weight);
       }
-      if (call_.pass != Pass::kForward && scale != O(0)) {
+      if (call_.pass != Pass::kForward && !is_empty_scale(scale)) {
         O weighted = factor * scale;
         if (call_.pass == Pass::kBackward && none) weighted *= coordinates.load<O>(p_.grad_output);
         const O slope = element_derivative(loss, x, t, pos_weight);

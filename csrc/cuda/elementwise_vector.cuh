@@ -365,11 +365,13 @@ class VectorBlock {
     }
 #pragma unroll
     for (int lane = 0; lane < kWidth; ++lane) {
-      const O weighted = mask_times_weight(terms.factor.at[lane], scale);
+      const O factor = terms.factor.at[lane];
+      const bool absent = factor == O(0) || is_empty_scale(scale);
+      const O weighted = absent ? O(0) : factor * scale;
       const O slope =
           element_derivative(loss, terms.x.at[lane], terms.t.at[lane], pos_weight.at[lane]);
       const O gradient = is_backward() ? weighted * slope : stored_gradient(-weighted, slope);
-      result.at[lane] = weighted == O(0) ? O(0) : gradient;
+      result.at[lane] = absent ? O(0) : gradient;
     }
     return result;
   }

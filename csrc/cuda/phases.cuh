@@ -131,8 +131,7 @@ __device__ __noinline__ void finish(const Call& call) {
   if (p.reduction != Reduction::kNone) store_number(p.loss.data, p.loss.dtype, 0, loss[0]);
 }
 
-// What the derivatives of a sample are multiplied by, besides mask and weight. 0: the gradient is
-// 0.
+// What the derivatives of a sample are multiplied by, besides mask and weight.
 template <class Call>
 __device__ __forceinline__ double scale_of_sample(const Call& call, int64_t sample) {
   const auto& p = call.params;
@@ -141,7 +140,7 @@ __device__ __forceinline__ double scale_of_sample(const Call& call, int64_t samp
     if (p.reduction == Reduction::kNone) return 1;
     const double scale = p.reduction == Reduction::kSum ? 1 : p.sums[layout.scale(sample)];
     const double grad_output = load_number<double>(p.grad_output.data, p.grad_output.dtype, 0);
-    return scale == 0 ? 0 : scale * grad_output;
+    return is_empty_scale(scale) ? scale : scale * grad_output;
   }
   if (call.sums_first) return p.sums[layout.scale(sample)];
   const double all = static_cast<double>(p.extents.elements_per_sample());

@@ -45,6 +45,25 @@ __device__ __forceinline__ Pack<O, kSize> everywhere(O value) {
   return result;
 }
 
+// Where the target's channels are aside, whether it holds for all of them.
+template <class O, int kSize, class Source>
+__device__ __forceinline__ Pack<O, kSize> target_term(const Instruction& instruction,
+                                                      const Bindings& bindings,
+                                                      const Source& source) {
+  if constexpr (requires { source.target_shift; }) {
+    Source at_channel = source;
+    O result = O(1);
+#pragma unroll 1
+    for (int64_t c = 0; c < bindings.target_channels.count; ++c) {
+      at_channel.target_shift = c * bindings.target_channels.stride;
+      result = mask_and(region_term<O, kSize>(instruction, bindings, at_channel).at[0], result);
+    }
+    return {result};
+  } else {
+    return region_term<O, kSize>(instruction, bindings, source);
+  }
+}
+
 template <class O, int kSize, class Call, class Source>
 __device__ __forceinline__ Pack<O, kSize> program_term(const Call& call,
                                                        const Instruction& instruction,
@@ -52,9 +71,10 @@ __device__ __forceinline__ Pack<O, kSize> program_term(const Call& call,
   const Bindings& bindings = call.params.bindings;
   switch (instruction.opcode) {
     case Opcode::kTensor:
+      return region_term<O, kSize>(instruction, bindings, source);
     case Opcode::kTargetCompare:
     case Opcode::kTargetIsFinite:
-      return region_term<O, kSize>(instruction, bindings, source);
+      return target_term<O, kSize>(instruction, bindings, source);
     case Opcode::kWeight:
       return source.weight(instruction.source);
     case Opcode::kNumber:

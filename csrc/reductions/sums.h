@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "core/dtype.h"
 #include "core/macros.h"
 
 namespace fusedloss {
@@ -71,12 +72,21 @@ FL_HOST_DEVICE double loss_share(Reduction reduction, double total, double denom
   return divide_or_zero(divide_or_zero(total, denominator), static_cast<double>(sample_count));
 }
 
+// The scale of an empty mean is -0, and its gradient 0 whatever the derivatives are. That of an
+// infinite denominator is +0: an infinite weight times it is NaN, as in torch.
+template <class T>
+FL_HOST_DEVICE bool is_empty_scale(T scale) {
+  constexpr BitsOf<T> kNegativeZero = BitsOf<T>(1) << (8 * sizeof(T) - 1);
+  return bit_cast<BitsOf<T>>(scale) == kNegativeZero;
+}
+
 // What one sample (or the whole) multiplies its sum of m w l by. `sample_count` is the number of
 // samples with a selected element under kSampleMean, else 1.
 FL_HOST_DEVICE double gradient_scale(Reduction reduction, double denominator,
                                      int64_t sample_count) {
   if (reduction == Reduction::kSum || reduction == Reduction::kNone) return 1.0;
-  return divide_or_zero(divide_or_zero(1.0, denominator), static_cast<double>(sample_count));
+  if (denominator == 0 || sample_count == 0) return -0.0;
+  return 1.0 / denominator / static_cast<double>(sample_count) + 0.0;  // +0 of both zeros
 }
 
 }  // namespace fusedloss

@@ -79,6 +79,12 @@ union Constant {
   int64_t integer;  // kBox; kTargetCompare in the domain kInt64
 };
 
+// The channels of a tensor of which the index space knows channel 0 alone, as an index space of
+// positions does.
+struct ChannelsAside {
+  int64_t count = 1, stride = 0;
+};
+
 // What the programs of a call read, and where their values lie.
 struct Bindings {
   static constexpr int kMaxTensors = 8;
@@ -93,6 +99,7 @@ struct Bindings {
   TableView table[kMaxTables];
   Constant constant[kMaxConstants];
   Places places;  // of the index space's positions; only where a term reads them
+  ChannelsAside input_channels, target_channels;
 
   FL_HOST_DEVICE double number(const Instruction& instruction, int index = 0) const {
     return constant[instruction.constant + index].number;

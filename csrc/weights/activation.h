@@ -4,6 +4,7 @@
 
 #include "core/math.h"
 #include "regions/views.h"
+#include "weights/channel_sum.h"
 
 namespace fusedloss {
 
@@ -37,12 +38,9 @@ FL_HOST_DEVICE T between(T low, T high, T share) {
 template <class T, class S>
 FL_HOST_DEVICE T activity(const ImageView& features, int64_t offset) {
   const S* feature = static_cast<const S*>(features.data) + offset;
-  T sum = T(0);
-  FL_NO_UNROLL
-  for (int64_t c = 0; c < features.channels; ++c) {
-    sum += math::abs(convert<T>(feature[c * features.channel_stride]));
-  }
-  return sum;
+  return channel_sum<T>(features.channels, [&](int64_t c) {
+    return math::abs(convert<T>(feature[c * features.channel_stride]));
+  });
 }
 
 // Interpolated along the dims kDim (0 is x), kDim + 1, ... with the other ones at `offset`; the

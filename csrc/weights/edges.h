@@ -3,6 +3,7 @@
 
 #include "core/math.h"
 #include "regions/views.h"
+#include "weights/channel_sum.h"
 
 namespace fusedloss {
 
@@ -17,16 +18,16 @@ FL_HOST_DEVICE T edges_forward(const ImageView& image, int spatial, const Place&
     back += image.stride[dim];
   }
   const S* before = static_cast<const S*>(image.data) + image.offset(place, spatial) - back;
-  T sum = T(0);
-  FL_NO_UNROLL
-  for (int64_t c = 0; c < image.channels; ++c, before += image.channel_stride) {
-    const T value = convert<T>(*before);
+  return channel_sum<T>(image.channels, [&](int64_t c) {
+    const S* channel = before + c * image.channel_stride;
+    const T value = convert<T>(*channel);
+    T sum = T(0);
     FL_NO_UNROLL
     for (int dim = spatial - 1; dim >= 0; --dim) {
-      sum += math::abs(value - convert<T>(before[image.stride[dim]]));
+      sum += math::abs(value - convert<T>(channel[image.stride[dim]]));
     }
-  }
-  return sum;
+    return sum;
+  });
 }
 
 // sqrt(gx^2 + gy^2) of one channel from its 3 x 3 neighbourhood, rows top to bottom.
@@ -46,17 +47,15 @@ FL_HOST_DEVICE T edges_sobel(const ImageView& image, const Place& place) {
   const int64_t up = y > 0 ? -image.stride[1] : 0;
   const int64_t down = y + 1 < image.size[1] ? image.stride[1] : 0;
   const S* pixel = static_cast<const S*>(image.data) + image.offset(place, 2);
-  T sum = T(0);
-  FL_NO_UNROLL
-  for (int64_t c = 0; c < image.channels; ++c, pixel += image.channel_stride) {
+  return channel_sum<T>(image.channels, [&](int64_t c) {
+    const S* channel = pixel + c * image.channel_stride;
     T rows[3][3];
     const int64_t vertical[3] = {up, 0, down}, horizontal[3] = {left, 0, right};
     for (int i = 0; i < 3; ++i) {
-      for (int j = 0; j < 3; ++j) rows[i][j] = convert<T>(pixel[vertical[i] + horizontal[j]]);
+      for (int j = 0; j < 3; ++j) rows[i][j] = convert<T>(channel[vertical[i] + horizontal[j]]);
     }
-    sum += sobel_magnitude(rows[0], rows[1], rows[2]);
-  }
-  return sum;
+    return sobel_magnitude(rows[0], rows[1], rows[2]);
+  });
 }
 
 }  // namespace fusedloss

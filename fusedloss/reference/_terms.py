@@ -76,7 +76,7 @@ def target_isfinite(region: quantities.TargetIsFinite, input: Tensor, target: Te
 
 def variance_compare(region: quantities.VarianceCompare, input: Tensor, target: Tensor) -> Tensor:
     """The variance over the channels; NaN takes no part, not even under ``!=``."""
-    if input.shape[1] <= region.correction:  # 0/0
+    if input.shape[1] <= region.correction or input.numel() == 0:  # 0/0
         return input.new_zeros((*input.shape[:1], 1, *input.shape[2:]), dtype=torch.bool)
     variance = _wide(input.detach()).var(1, correction=region.correction, keepdim=True)
     return _compare(variance, region.operator, region.value) & ~variance.isnan()

@@ -6,6 +6,7 @@ from torch import Tensor
 from .._checks import check_elementwise, check_input, check_real, refuse_device
 from .._class_checks import check_positions
 from .._labels import has_position_shape, with_channels
+from .._overlap_checks import check_elements
 from ..regions import as_region
 from ..weights import as_source
 from ._dtypes import compute_dtype
@@ -73,8 +74,12 @@ def _checked(input, target, source, region) -> tuple[Tensor, Tensor, bool]:
         return input, target, False
     if target.device != input.device:
         refuse_device("target", target, input.device)
-    check_positions(input, target, source, region)
-    return *with_channels(input, target), True
+    if input.ndim == 1:
+        check_positions(input, target, source, region)
+        return *with_channels(input, target), True
+    view, labels = with_channels(input, target)
+    check_elements(view, labels, source, region)  # a sigmoid Dice takes a mask of each channel
+    return view, labels, True
 
 
 def _dense(values: Tensor, view: Tensor, input: Tensor) -> Tensor:

@@ -177,6 +177,7 @@ ROWS = [
     Row("rows of 1000, weighted", weight=True, **LONG),
     Row("rows of 1000, focal", "softmax_focal_loss", **LONG),
     Row("rows of 1000, nll", "nll_loss", shape=(24, 1000), kernel="class_rows"),
+    Row("rows of 1000, probabilities", probabilities=True, **(LONG | {"reads": 3})),
     Row("rows of 5000", **LONGEST),
     Row("rows of 5000, smoothed", smoothing=0.1, **LONGEST),
 ]

@@ -252,7 +252,9 @@ def beyond():
 
 
 # Few blocks, each of which takes several chunks one right after the other: nothing is summed up.
-BACKWARD = Row("", shape=(1, 19, 20, 50), weight_map=fl.edges(rand(1, 1, 20, 50)), **LAST)
+# The gradient is aligned unlike the logits, so that other threads move it.
+EDGES = fl.edges(rand(1, 1, 20, 50))
+BACKWARD = Row("", shape=(1, 19, 20, 50), weight_map=EDGES, offset=1, **LAST)
 # So many rows that a block takes several of them in turn.
 MANY = Row("", "nll_loss", shape=(4200, 2051), kernel="class_rows")
 BROKEN = [
