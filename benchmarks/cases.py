@@ -15,6 +15,7 @@ from torch import Tensor
 import fusedloss as fl
 
 from .case import Case, N, P, bce_logits, images, mse
+from .overlap_cases import OVERLAP
 from .region_cases import REGIONS
 
 # ---- operands ------------------------------------------------------------------------------------
@@ -277,4 +278,4 @@ SMALL = [
     ),
 ]
 
-CASES: list[Case] = [*ELEMENTWISE, *REGIONS, *CLASSES, *SMALL]
+CASES: list[Case] = [*ELEMENTWISE, *REGIONS, *CLASSES, *OVERLAP, *SMALL]

@@ -126,6 +126,8 @@ def _computed(checked: _Call, arguments, return_stats: bool):
             line += " gradient"
         call = line, numbers, ignore_index
         if torch.compiler.is_compiling():
+            # Dynamo refuses a tensor that comes twice, as both class weights of a compound may.
+            others = [tensor.view_as(tensor) for tensor in others]
             loss, sums = CompiledOverlap.apply(input, call, code, target, *others)
         else:
             result = _apply_eagerly(input, (call, target, others, code, checked, return_stats))

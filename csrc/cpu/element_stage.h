@@ -1,5 +1,5 @@
-// Dice, Jaccard or Tversky of inputs or of their sigmoid, alone or beside an elementwise loss of the
-// same inputs, on one tile: class by class.
+// Dice, Jaccard or Tversky of inputs or of their sigmoid, alone or beside an elementwise loss of
+// the same inputs, on one tile: class by class.
 //
 // `Part` is a functor of losses/elementwise.h, or NoPart.
 #pragma once
@@ -34,6 +34,11 @@ class ElementStage : public OverlapStage<T> {
     scratch.planes.resize(params.classes * pitch);
     if (target_in_rows_) scratch.target.resize(params.classes * pitch);
   }
+
+  bool foretells() const { return false; }  // P is needed
+  void add_known(const ClassTile&, const Scratch&, SoftCounts*) const {}
+  void run_at_once(const ClassTile&, Scratch&, const StageSlopes<T>&, SoftCounts*,
+                   OverlapSums*) const {}
 
   void add_counts(const ClassTile& tile, Scratch& scratch, SoftCounts* counts,
                   OverlapSums* sums) const {
@@ -84,9 +89,9 @@ class ElementStage : public OverlapStage<T> {
       ElementLoops<T>::one_hot(scratch.weighting.positions.label, c, tile.count, scratch.t);
       result.t = scratch.t;
     } else {
-      result.t = target_in_rows_ ? &scratch.target[c * pitch]
-                                 : load(weighting.target().plane(c), tile.begin, tile.count,
-                                        scratch.t);
+      result.t = target_in_rows_
+                     ? &scratch.target[c * pitch]
+                     : load(weighting.target().plane(c), tile.begin, tile.count, scratch.t);
     }
     result.w = weighting.is_plain() ? nullptr : scratch.weighting.weights.w_of(c);
     return result;
@@ -131,15 +136,15 @@ class ElementStage : public OverlapStage<T> {
     if (slopes.live[c]) {
       with_loops(at, [&](auto loops) {
         using Loops = decltype(loops);
-        (marks ? Loops::template gradient<true> : Loops::template gradient<false>)(
-            at, slopes.a[c], slopes.b[c], result);
+        (marks ? Loops::template gradient<true>
+               : Loops::template gradient<false>)(at, slopes.a[c], slopes.b[c], result);
       });
     } else {
       std::fill_n(result, tile.count, T(0));
     }
     if (!has_part) return;
-    (slopes.marked ? ElementLoops<T>::template add<true> : ElementLoops<T>::template add<false>)(
-        scratch.part, at.w, tile.count, result);
+    (slopes.marked ? ElementLoops<T>::template add<true>
+                   : ElementLoops<T>::template add<false>)(scratch.part, at.w, tile.count, result);
   }
 
   // ---- the pointwise part -----------------------------------------------------------------------

@@ -40,24 +40,14 @@ class OverlapDriver {
         segments_(std::min(stage.tiling.blocks_per_sample(), kSegments)) {}
 
   NotAClass forward() {
-    std::fill_n(params_.sums, layout_.length(), 0.0);
     counts_.resize(samples_ * segments_ * params_.classes);
     sums_.resize(samples_ * segments_);
     const bool wants_gradient = static_cast<bool>(params_.grad_input);
-    if (wants_gradient && finishes_samples()) {
-      if (needs_sums_first()) {
-        sum_first();
-        if (bad_.index >= 0) return bad_;
-      }
-      run_sample_by_sample();
-      if (bad_.index >= 0) return bad_;
-      finish();
-      return bad_;
-    }
+    if (wants_gradient && stage_.foretells()) return run_at_once();
+    if (wants_gradient && finishes_samples()) return run_sample_by_sample();
     run(0, samples_, [&](int64_t segment, Scratch& scratch) { count(segment, true, scratch); });
     if (bad_.index >= 0) return bad_;
-    for (int64_t sample = 0; sample < samples_; ++sample) fold(sample);
-    finish();
+    settle();
     if (wants_gradient) write_gradients(nullptr);
     return bad_;
   }
@@ -109,9 +99,8 @@ class OverlapDriver {
   // body(segment, scratch) for those of the samples [begin, end).
   template <class Body>
   void run(int64_t begin, int64_t end, Body&& body) const {
-    const int64_t per_segment =
-        stage_.tiling.elements_per_block() * stage_.tiling.blocks_per_sample() /
-        std::max<int64_t>(segments_, 1);
+    const int64_t per_segment = stage_.tiling.elements_per_block() *
+                                stage_.tiling.blocks_per_sample() / std::max<int64_t>(segments_, 1);
     const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(per_segment, 1));
     parallel_for_((end - begin) * segments_, grain, [&](int64_t first, int64_t last) {
       Scratch scratch;
@@ -174,8 +163,9 @@ class OverlapDriver {
       results[layout_.results == 1 ? 0 : i / segments_].combine(sums_[i].pointwise);
     }
     const PointwiseParams& part = params_.pointwise;
-    PointwiseFinish finish{Extents(),       rules_.reduction,      part.normalizer,
-                           part.given_normalizer, part.given_number, params_.sums};
+    PointwiseFinish finish{Extents(),         rules_.reduction,
+                           part.normalizer,   part.given_normalizer,
+                           part.given_number, params_.sums};
     finish.extents.samples = layout_.results;
     const double elements = static_cast<double>(params_.extents.positions()) *
                             (is_classwise(part.kind) ? 1.0 : static_cast<double>(params_.classes));
@@ -204,7 +194,8 @@ class OverlapDriver {
     for (int64_t c = 0; c < params_.classes; ++c) {
       const int64_t pool = rules_.pools.of(sample, c);
       if (pool < 0) continue;
-      const double factor = grad_output == nullptr ? 1 : value_at(*grad_output, per_pool ? pool : 0);
+      const double factor =
+          grad_output == nullptr ? 1 : value_at(*grad_output, per_pool ? pool : 0);
       const ClassSlopes slopes = slopes_of(rules_, pool, weight_of(c), factor, params_.sums);
       result.a[c] = static_cast<T>(slopes.by_intersection);
       result.b[c] = static_cast<T>(slopes.by_input_sum);
@@ -224,14 +215,75 @@ class OverlapDriver {
     return *load(vector_stream(operand), i, 1, &value);
   }
 
-  void write_gradients(const Operand* grad_output) {
+  std::vector<StageSlopes<T>> slopes_of_samples(const Operand* grad_output) const {
     std::vector<StageSlopes<T>> slopes;
     for (int64_t sample = 0; sample < samples_; ++sample) {
       slopes.push_back(slopes_of_sample(sample, grad_output));
     }
+    return slopes;
+  }
+
+  void write_gradients(const Operand* grad_output) {
+    const std::vector<StageSlopes<T>> slopes = slopes_of_samples(grad_output);
     run(0, samples_, [&](int64_t segment, Scratch& scratch) {
       write_gradient(segment, slopes[segment / segments_], scratch);
     });
+  }
+
+  // ---- before all logits are read ---------------------------------------------------------------
+
+  // Sums of labels, mask and map alone.
+  void sum_first() {
+    run(0, samples_, [&](int64_t segment, Scratch& scratch) {
+      SoftCounts* counts = &counts_[segment * params_.classes];
+      for_each_tile(segment, [&](const ClassTile& tile) {
+        if (!weigh(tile, scratch)) return;
+        stage_.weighting.add_sums(tile, scratch.weighting, &sums_[segment]);
+        if (stage_.foretells()) stage_.add_known(tile, scratch, counts);
+      });
+    });
+  }
+
+  // Counts and gradient from one read of the logits, where the slopes are known before.
+  NotAClass run_at_once() {
+    const bool adds_sums = stage_.weighting.is_plain() &&
+                           rules_.reduction != Reduction::kSampleMean && !params_.pointwise;
+    if (adds_sums) {
+      const double weight = static_cast<double>(params_.extents.positions_per_sample());
+      for (int64_t sample = 0; segments_ > 0 && sample < samples_; ++sample) {
+        counts_[sample * segments_ * params_.classes] = {0, weight, weight};
+      }
+    } else {
+      sum_first();
+      if (bad_.index >= 0) return bad_;
+    }
+    settle();
+    const std::vector<StageSlopes<T>> slopes = slopes_of_samples(nullptr);
+    std::fill(counts_.begin(), counts_.end(), SoftCounts());
+    run(0, samples_, [&](int64_t segment, Scratch& scratch) {
+      SoftCounts* counts = &counts_[segment * params_.classes];
+      for_each_tile(segment, [&](const ClassTile& tile) {
+        if (!weigh(tile, scratch)) return;
+        if (adds_sums) stage_.weighting.add_sums(tile, scratch.weighting, &sums_[segment]);
+        stage_.run_at_once(tile, scratch, slopes[tile.sample], counts, &sums_[segment]);
+      });
+    });
+    if (bad_.index >= 0) return bad_;
+    settle();
+    for (int64_t pool = 0; pool < layout_.pools; ++pool) {
+      const double known = params_.sums[layout_.input_sum(pool)];
+      if (known == known) continue;  // NaN spoils the gradients of its whole pool
+      write_gradients(nullptr);
+      break;
+    }
+    return bad_;
+  }
+
+  // All results from all counts.
+  void settle() const {
+    std::fill_n(params_.sums, layout_.length(), 0.0);
+    for (int64_t sample = 0; sample < samples_; ++sample) fold(sample);
+    finish();
   }
 
   // ---- sample by sample -------------------------------------------------------------------------
@@ -246,17 +298,6 @@ class OverlapDriver {
   }
   bool needs_sums_first() const {
     return params_.pointwise || rules_.reduction == Reduction::kSampleMean;
-  }
-
-  void sum_first() {
-    run(0, samples_, [&](int64_t segment, Scratch& scratch) {
-      for_each_tile(segment, [&](const ClassTile& tile) {
-        if (weigh(tile, scratch)) {
-          stage_.weighting.add_sums(tile, scratch.weighting, &sums_[segment]);
-        }
-      });
-    });
-    if (bad_.index < 0 && params_.pointwise) finish_pointwise();
   }
 
   // All shares of a result, as finish_pools adds them up.
@@ -275,25 +316,34 @@ class OverlapDriver {
     fold(sample);
     const int64_t columns = rules_.pools.columns();
     for (int64_t column = 0; column < columns; ++column) {
-      settle_pool(rules_, sample * columns + column,
-                  weight_of(rules_.pools.first_class() + column), scale, params_.sums);
+      settle_pool(rules_, sample * columns + column, weight_of(rules_.pools.first_class() + column),
+                  scale, params_.sums);
     }
     return slopes_of_sample(sample, nullptr);
   }
 
-  void run_sample_by_sample() {
-    const double scale = pool_scale(rules_, known_normalizer(), sample_count());
-    const bool adds_sums = !needs_sums_first();
-    if (bytes_per_sample() <= kCachedBytes) return run_whole_samples(scale, adds_sums);
-    for (int64_t sample = 0; sample < samples_; ++sample) {
-      run(sample, sample + 1,
-          [&](int64_t segment, Scratch& scratch) { count(segment, adds_sums, scratch); });
-      if (bad_.index >= 0) return;
-      const StageSlopes<T> slopes = finish_sample(sample, scale);
-      run(sample, sample + 1, [&](int64_t segment, Scratch& scratch) {
-        write_gradient(segment, slopes, scratch);
-      });
+  NotAClass run_sample_by_sample() {
+    std::fill_n(params_.sums, layout_.length(), 0.0);
+    const bool sums_first = needs_sums_first();
+    if (sums_first) {
+      sum_first();
+      if (bad_.index >= 0) return bad_;
+      if (params_.pointwise) finish_pointwise();
     }
+    const double scale = pool_scale(rules_, known_normalizer(), sample_count());
+    if (bytes_per_sample() <= kCachedBytes) {
+      run_whole_samples(scale, !sums_first);
+    } else {
+      for (int64_t sample = 0; sample < samples_ && bad_.index < 0; ++sample) {
+        run(sample, sample + 1,
+            [&](int64_t segment, Scratch& scratch) { count(segment, !sums_first, scratch); });
+        const StageSlopes<T> slopes = finish_sample(sample, scale);
+        run(sample, sample + 1,
+            [&](int64_t segment, Scratch& scratch) { write_gradient(segment, slopes, scratch); });
+      }
+    }
+    if (bad_.index < 0) finish();
+    return bad_;
   }
 
   void run_whole_samples(double scale, bool adds_sums) {

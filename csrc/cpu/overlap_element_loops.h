@@ -37,6 +37,10 @@ struct ElementOverlapLoops {
     for (int64_t begin = 0; begin < tile.count; begin += kFlush) {
       const int64_t end = tile.count - begin < kFlush ? tile.count : begin + kFlush;
       T both = 0, input = 0, target = 0;
+      for (int64_t i = begin; i < end; i += kLineBytes / sizeof(T)) {  // of the next tile
+        prefetch(x + tile.count + i);
+        prefetch(t + tile.count + i);
+      }
 #pragma omp simd reduction(+ : both, input, target)
       for (int64_t i = begin; i < end; ++i) {
         const T p = Activation(x[i]).p, weight = kWeighted ? w[i] : T(1);
@@ -45,8 +49,8 @@ struct ElementOverlapLoops {
         input += zero_unless(counts, weight * (kSquared ? p * p : p));
         target += zero_unless(counts, weight * (kSquared ? t[i] * t[i] : t[i]));
       }
-      result.add({static_cast<double>(both), static_cast<double>(input),
-                  static_cast<double>(target)});
+      result.add(
+          {static_cast<double>(both), static_cast<double>(input), static_cast<double>(target)});
     }
     return result;
   }

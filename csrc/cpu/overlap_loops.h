@@ -8,6 +8,7 @@
 
 #include "core/stored_gradient.h"
 #include "cpu/class_tile.h"
+#include "cpu/tile_ahead.h"
 #include "cpu/tile_loops.h"
 #include "losses/overlap.h"
 
@@ -45,27 +46,72 @@ FL_HOST_DEVICE T marked(T gradient) {
 
 template <class T>
 struct OverlapLoops {
-  // planes = exp(planes - largest); what belongs to labels into their lanes.
-  template <bool kStore, bool kDifference>
-  FL_VECTOR_CLONES static void exponentials(T* planes, PlaneShape shape, const int32_t* label,
-                                            SoftmaxLanes<T>* lanes) {
-    const T* largest = lanes->largest;
-    T *own = lanes->own, *own_difference = lanes->own_difference;
-    ClassSum<T> others(lanes->others, shape);
-    std::fill_n(own, shape.count, T(0));
-    for (int64_t c = 0; c < shape.classes; ++c) {
-      T* plane = planes + c * shape.pitch;
-      const int32_t number = static_cast<int32_t>(c);
+  // Some classes at a time: the lanes are loaded and stored once for all of them.
+  template <bool kStore, bool kDifference, bool kDot>
+  struct ExponentialStep {
+    T largest, others, own, own_difference, dot;
+    int32_t label;
+
+    FL_HOST_DEVICE void add(T* x, int32_t c, T a, T b) {
+      const T difference = *x - largest;
+      const T e = math::exp(difference);
+      const bool is_own = label == c;
+      if constexpr (kStore) *x = e;
+      others += zero_unless(!is_own, e);
+      own = is_own ? e : own;
+      if constexpr (kDifference) own_difference = is_own ? difference : own_difference;
+      if constexpr (kDot) dot += e * (zero_unless(is_own, a) + b);
+    }
+
+    template <int kClasses>
+    FL_HOST_DEVICE static void run(T* planes, PlaneShape shape, int64_t c, const int32_t* label,
+                                   SlopePlanes<T> slopes, SoftmaxLanes<T>* lanes, T* others) {
+      T *own = lanes->own, *own_difference = lanes->own_difference, *m = lanes->m;
+      T* plane[kClasses];
+      T a[kClasses], b[kClasses];
+      for (int k = 0; k < kClasses; ++k) {
+        plane[k] = planes + (c + k) * shape.pitch;
+        a[k] = kDot ? slopes.a[c + k] : T(0);
+        b[k] = kDot ? slopes.b[c + k] : T(0);
+      }
+      const int32_t first = static_cast<int32_t>(c);
 #pragma omp simd
       for (int64_t i = 0; i < shape.count; ++i) {
-        const T difference = plane[i] - largest[i];
-        const T e = math::exp(difference);
-        const bool is_own = label[i] == number;
-        if constexpr (kStore) plane[i] = e;
-        others.partial[i] += zero_unless(!is_own, e);
-        own[i] = is_own ? e : own[i];
-        if constexpr (kDifference) own_difference[i] = is_own ? difference : own_difference[i];
+        ExponentialStep step{lanes->largest[i], others[i], own[i],
+                             own_difference[i], m[i],      label[i]};
+        step.add(plane[0] + i, first, a[0], b[0]);
+        if constexpr (kClasses == 4) {
+          step.add(plane[1] + i, first + 1, a[1], b[1]);
+          step.add(plane[2] + i, first + 2, a[2], b[2]);
+          step.add(plane[3] + i, first + 3, a[3], b[3]);
+        }
+        others[i] = step.others;
+        own[i] = step.own;
+        if constexpr (kDifference) own_difference[i] = step.own_difference;
+        if constexpr (kDot) m[i] = step.dot;
       }
+    }
+  };
+
+  // planes = exp(planes - largest); what belongs to labels into their lanes, and with kDot
+  // m = sum_c e_c (a_c t_c + b_c).
+  template <bool kStore, bool kDifference, bool kDot>
+  FL_VECTOR_CLONES static void exponentials(T* planes, PlaneShape shape, const int32_t* label,
+                                            SlopePlanes<T> slopes, TileAhead ahead,
+                                            SoftmaxLanes<T>* lanes) {
+    using Step = ExponentialStep<kStore, kDifference, kDot>;
+    ClassSum<T> others(lanes->others, shape);
+    std::fill_n(lanes->own, shape.count, T(0));
+    if (kDot) std::fill_n(lanes->m, shape.count, T(0));
+    int64_t c = 0;
+    for (; c + 4 <= shape.classes; c += 4) {
+      for (int64_t k = c; k < c + 4; ++k) ahead.fetch(k);
+      Step::template run<4>(planes, shape, c, label, slopes, lanes, others.partial);
+      others.end_class(c + 3);
+    }
+    for (; c < shape.classes; ++c) {
+      ahead.fetch(c);
+      Step::template run<1>(planes, shape, c, label, slopes, lanes, others.partial);
       others.end_class(c);
     }
   }
@@ -110,7 +156,8 @@ struct OverlapLoops {
         all += w[i];
         nothing += zero_unless(w[i] != T(0), lanes.inverse[i] * T(0));  // NaN as p
       }
-      result.add({static_cast<double>(both), static_cast<double>(all) + static_cast<double>(nothing),
+      result.add({static_cast<double>(both),
+                  static_cast<double>(all) + static_cast<double>(nothing),
                   static_cast<double>(all)});
     }
     return result;
@@ -134,8 +181,8 @@ struct OverlapLoops {
         both += zero_unless(is_own, term);
         target += zero_unless(is_own, w[i]);
       }
-      result.add({static_cast<double>(both), static_cast<double>(input),
-                  static_cast<double>(target)});
+      result.add(
+          {static_cast<double>(both), static_cast<double>(input), static_cast<double>(target)});
     }
     return result;
   }
@@ -156,8 +203,8 @@ struct OverlapLoops {
         both += zero_unless(counts, w[i] * (p * t[i]));
         target += zero_unless(counts, w[i] * (kSquared ? t[i] * t[i] : t[i]));
       }
-      result.add({static_cast<double>(both), static_cast<double>(input),
-                  static_cast<double>(target)});
+      result.add(
+          {static_cast<double>(both), static_cast<double>(input), static_cast<double>(target)});
     }
     return result;
   }
@@ -170,9 +217,18 @@ struct OverlapLoops {
       lanes->m[i] = zero_unless(w[i] != T(0), lanes->u[i] * (a * p));
     }
   }
-  template <bool kSquared>
-  FL_VECTOR_CLONES static void dot(const T* planes, PlaneShape shape, const int32_t* label,
-                                   SlopePlanes<T> slopes, const T* w, SoftmaxLanes<T>* lanes) {
+  // The same from m = sum_c e_c (a_c t_c + b_c).
+  FL_VECTOR_CLONES static void finish_dot(int64_t count, const T* w, SoftmaxLanes<T>* lanes) {
+    T* m = lanes->m;
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) {
+      m[i] = zero_unless(w[i] != T(0), lanes->u[i] * (m[i] * lanes->inverse[i]));
+    }
+  }
+  // The same of squares.
+  FL_VECTOR_CLONES static void squared_dot(const T* planes, PlaneShape shape, const int32_t* label,
+                                           SlopePlanes<T> slopes, const T* w,
+                                           SoftmaxLanes<T>* lanes) {
     ClassSum<T> sum(lanes->m, shape);
     for (int64_t c = 0; c < shape.classes; ++c) {
       const T* plane = planes + c * shape.pitch;
@@ -182,7 +238,7 @@ struct OverlapLoops {
       for (int64_t i = 0; i < shape.count; ++i) {
         const T p = plane[i] * lanes->inverse[i];
         const T own = zero_unless(label[i] == number, a);
-        sum.partial[i] += p * (own + (kSquared ? T(2) * b * p : b));
+        sum.partial[i] += p * (own + T(2) * b * p);
       }
       sum.end_class(c);
     }
@@ -193,32 +249,30 @@ struct OverlapLoops {
     }
   }
 
-  // planes = the gradient, from e. `active` is 0 where it is exactly 0; kMarked: what takes part is
-  // stored as core/stored_gradient.h says. kB: 0 without b, 1 with it, 2 of squares.
+  // The plane of class c becomes the gradient, from e. `active` is 0 where it is exactly 0;
+  // kMarked: what takes part is stored as core/stored_gradient.h says. kB: 0 without b, 1 with it,
+  // 2 of squares.
   template <int kB, bool kPointwise, bool kBase, bool kMarked>
-  FL_VECTOR_CLONES static void gradient(T* planes, PlaneShape shape, const int32_t* label,
+  FL_VECTOR_CLONES static void gradient(T* plane, int64_t c, int64_t count, const int32_t* label,
                                         const SoftmaxLanes<T>& lanes, SlopePlanes<T> slopes,
                                         PointwiseSlopes<T> pointwise, const T* active) {
-    for (int64_t c = 0; c < shape.classes; ++c) {
-      T* plane = planes + c * shape.pitch;
-      const T a = slopes.a[c], b = slopes.b[c];
-      const T v = kBase && pointwise.class_weight != nullptr ? pointwise.class_weight[c] : T(1);
-      const int32_t number = static_cast<int32_t>(c);
+    const T a = slopes.a[c], b = slopes.b[c];
+    const T v = kBase && pointwise.class_weight != nullptr ? pointwise.class_weight[c] : T(1);
+    const int32_t number = static_cast<int32_t>(c);
 #pragma omp simd
-      for (int64_t i = 0; i < shape.count; ++i) {
-        const bool is_own = label[i] == number;
-        const T e = plane[i];
-        T factor = zero_unless(is_own, a);
-        if constexpr (kB == 1) factor += b;
-        if constexpr (kB == 2) factor += T(2) * b * (e * lanes.inverse[i]);
-        factor = lanes.u[i] * factor - lanes.m[i];
-        if constexpr (kPointwise) factor += zero_unless(!is_own, pointwise.all[i]);
-        T result = e * factor;
-        if constexpr (kPointwise) result -= zero_unless(is_own, pointwise.label[i]);
-        if constexpr (kBase) result -= pointwise.base[i] * v;
-        if constexpr (kMarked) result = marked(result);
-        plane[i] = zero_unless(active[i] != T(0), result);
-      }
+    for (int64_t i = 0; i < count; ++i) {
+      const bool is_own = label[i] == number;
+      const T e = plane[i];
+      T factor = zero_unless(is_own, a);
+      if constexpr (kB == 1) factor += b;
+      if constexpr (kB == 2) factor += T(2) * b * (e * lanes.inverse[i]);
+      factor = lanes.u[i] * factor - lanes.m[i];
+      if constexpr (kPointwise) factor += zero_unless(!is_own, pointwise.all[i]);
+      T result = e * factor;
+      if constexpr (kPointwise) result -= zero_unless(is_own, pointwise.label[i]);
+      if constexpr (kBase) result -= pointwise.base[i] * v;
+      if constexpr (kMarked) result = marked(result);
+      plane[i] = zero_unless(active[i] != T(0), result);
     }
   }
 

@@ -12,6 +12,7 @@
 
 #include "core/overlap_params.h"
 #include "cpu/label_weighting.h"
+#include "cpu/tile_ahead.h"
 
 namespace fusedloss::cpu {
 
@@ -64,9 +65,9 @@ class OverlapWeighting {
     typename Weighting<T>::Scratch weighting;
     alignas(64) int64_t label[kMaxLanes];
     alignas(64) T any[kMaxLanes], t[kMaxLanes];
-    PositionTile<T> positions;   // lanes; `class_weight` and w of the pointwise part are in `own`
-    PositionTile<T> own;         // where it has class weights
-    std::vector<T> mask, w;      // planes
+    PositionTile<T> positions;  // lanes; `class_weight` and w of the pointwise part are in `own`
+    PositionTile<T> own;        // where it has class weights
+    std::vector<T> mask, w;     // planes
     PlaneWeights<T> weights;
   };
 
@@ -93,6 +94,10 @@ class OverlapWeighting {
   }
 
   void prepare(Scratch& scratch) const {
+    if (is_plain()) {  // and stays so, but for labels
+      std::fill_n(scratch.positions.mask, kMaxLanes, T(1));
+      std::fill_n(scratch.positions.w, kMaxLanes, T(1));
+    }
     if (!has_planes()) return;
     scratch.mask.resize(params_.classes * pitch_);
     scratch.w.resize(params_.classes * pitch_);
@@ -111,8 +116,9 @@ class OverlapWeighting {
       if (bad >= 0) return bad;
     }
     if (ignores_elements_) hide_ignored_elements(tile, scratch);
-    scratch.weights = has_planes() ? PlaneWeights<T>{scratch.mask.data(), scratch.w.data(), pitch_}
-                                   : PlaneWeights<T>{scratch.positions.mask, scratch.positions.w, 0};
+    scratch.weights = has_planes()
+                          ? PlaneWeights<T>{scratch.mask.data(), scratch.w.data(), pitch_}
+                          : PlaneWeights<T>{scratch.positions.mask, scratch.positions.w, 0};
     return params_.per_element && params_.has_labels ? check_element_labels(tile, scratch) : -1;
   }
 
@@ -125,7 +131,9 @@ class OverlapWeighting {
     const Pools& pools = params_.rules.pools;
     const PlaneWeights<T>& weights = scratch.weights;
     const int64_t first = pools.first_class(), classes = params_.classes;
-    if (weights.pitch == 0) {
+    if (is_plain()) {
+      sums->selected += tile.count * (classes - first);
+    } else if (weights.pitch == 0) {
       const int64_t selected = SumLoops<T>::count_nonzero(weights.mask, tile.count);
       sums->selected += selected * (classes - first);
     } else {
@@ -161,8 +169,9 @@ class OverlapWeighting {
   }
 
   int64_t weigh_positions(const ClassTile& tile, Scratch& scratch) const {
-    const Weights<T> weights = position_weights(tile, scratch);
     PositionTile<T>& result = scratch.positions;
+    if (is_plain() && !params_.has_labels) return -1;
+    const Weights<T> weights = position_weights(tile, scratch);
     if (!params_.has_labels) {
       copy_or_ones(weights.mask, tile.count, result.mask);
       copy_or_ones(weights.w, tile.count, result.w);
@@ -188,6 +197,7 @@ class OverlapWeighting {
 
   const int64_t* load_labels(const ClassTile& tile, Scratch& scratch, int32_t* narrowed) const {
     const int64_t* labels = load(target_.positions, tile.begin, tile.count, scratch.label);
+    TileAhead(target_, tile).fetch(0);
     Loops::narrow(labels, params_.ignore_index, params_.ignores && matches_ignored(),
                   params_.classes, tile.count, narrowed);
     return labels;
@@ -209,13 +219,13 @@ class OverlapWeighting {
     const int64_t per_sample = params_.extents.positions_per_sample();
     const int64_t first = tile.begin + tile.sample * per_sample * (params_.classes - 1);
     int64_t c = 0;
-    weighting_.for_each_run(
-        TileRange{tile.sample, first, tile.count, params_.classes, per_sample}, scratch.weighting,
-        [&](int64_t, const Weights<T>& found) {
-          copy_or_ones(found.mask, tile.count, scratch.mask.data() + c * pitch_);
-          copy_or_ones(found.w, tile.count, scratch.w.data() + c * pitch_);
-          ++c;
-        });
+    weighting_.for_each_run(TileRange{tile.sample, first, tile.count, params_.classes, per_sample},
+                            scratch.weighting, [&](int64_t, const Weights<T>& found) {
+                              copy_or_ones(found.mask, tile.count,
+                                           scratch.mask.data() + c * pitch_);
+                              copy_or_ones(found.w, tile.count, scratch.w.data() + c * pitch_);
+                              ++c;
+                            });
     if (!params_.has_labels) return;
     load_labels(tile, scratch, scratch.positions.label);
     if (!params_.ignores) return;

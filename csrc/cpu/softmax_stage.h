@@ -1,4 +1,5 @@
-// Dice, Jaccard or Tversky of softmax, alone or beside a class loss of the same logits, on one tile.
+// Dice, Jaccard or Tversky of softmax, alone or beside a class loss of the same logits, on one
+// tile.
 //
 // `Part` is a functor of losses/classwise.h, or NoPart.
 #pragma once
@@ -30,9 +31,9 @@ class SoftmaxStage : public OverlapStage<T> {
   SoftmaxStage(const Part& part, const OverlapParams& params, ParallelFor parallel_for)
       : Base(params, parallel_for),
         part_(part),
-        smoothing_{static_cast<T>(1 - params.pointwise.label_smoothing),
-                   static_cast<T>(params.pointwise.label_smoothing /
-                                  static_cast<double>(params.classes))},
+        smoothing_{
+            static_cast<T>(1 - params.pointwise.label_smoothing),
+            static_cast<T>(params.pointwise.label_smoothing / static_cast<double>(params.classes))},
         whole_(classes.alike && !params.rules.squared && params.has_labels) {}
 
   void prepare(Scratch& scratch) const {
@@ -43,11 +44,20 @@ class SoftmaxStage : public OverlapStage<T> {
     if (kHasPart) scratch.own.resize(params.classes * pitch);
   }
 
+  // Whether the slopes are known before the logits: those of Dice, whose loss is linear in I, once
+  // P and T are the sums of the weights.
+  bool foretells() const { return whole_ && params.rules.loss.kind == OverlapKind::kDice; }
+  // Adds what is known of the counts then.
+  void add_known(const ClassTile& tile, const Scratch& scratch, SoftCounts* counts) const {
+    const double sum = SumLoops<T>::sum(scratch.weighting.positions.w, tile.count);
+    counts[0].add({0, sum, sum});
+  }
+
   // Adds the soft counts of every class to `counts`, and the pointwise total to `sums`.
   void add_counts(const ClassTile& tile, Scratch& scratch, SoftCounts* counts,
                   OverlapSums* sums) const {
     if (params.has_labels) {
-      exponentials(tile, scratch, !whole_);
+      exponentials(tile, scratch, !whole_, nullptr);
       add_label_counts(tile, scratch, counts);
       if constexpr (kHasPart) {
         PartLoops::template positions<false>(part_, own(scratch), nullptr, tile.count,
@@ -70,18 +80,24 @@ class SoftmaxStage : public OverlapStage<T> {
     }
   }
 
+  // The same and the gradient, of labels.
+  void run_at_once(const ClassTile& tile, Scratch& scratch, const StageSlopes<T>& slopes,
+                   SoftCounts* counts, OverlapSums* sums) const {
+    write_label_gradient(tile, scratch, slopes);
+    add_label_counts(tile, scratch, counts);
+    if constexpr (kHasPart) {
+      sums->pointwise.total += SumLoops<T>::sum(scratch.part.value, tile.count);
+    }
+  }
+
   void write_gradient(const ClassTile& tile, Scratch& scratch, const StageSlopes<T>& slopes) const {
     if (!slopes.any()) return Base::store_zeros(tile, scratch.planes.data());
-    if (params.has_labels) {
-      write_label_gradient(tile, scratch, slopes);
-    } else {
-      write_soft_gradient(tile, scratch, slopes);
-    }
+    if (params.has_labels) return write_label_gradient(tile, scratch, slopes);
+    write_soft_gradient(tile, scratch, slopes);
     Base::store_gradient(tile, scratch.planes.data());
   }
 
-  using Base::classes, Base::class_weights, Base::input, Base::params, Base::pitch,
-      Base::weighting;
+  using Base::classes, Base::class_weights, Base::input, Base::params, Base::pitch, Base::weighting;
 
  private:
   using PartLoops = ClasswiseLoops<Part, T>;
@@ -91,14 +107,14 @@ class SoftmaxStage : public OverlapStage<T> {
   const PositionTile<T>& own(const Scratch& scratch) const {
     return weighting.of_class_loss(scratch.weighting);
   }
-  const int32_t* labels(const Scratch& scratch) const {
-    return scratch.weighting.positions.label;
-  }
+  const int32_t* labels(const Scratch& scratch) const { return scratch.weighting.positions.label; }
 
   // ---- labels -----------------------------------------------------------------------------------
 
-  // All that takes every class of a position; `stores`: the planes become e.
-  void exponentials(const ClassTile& tile, Scratch& scratch, bool stores) const {
+  // All that takes every class of a position; `stores`: the planes become e. With slopes also m,
+  // as far as it is linear in them.
+  void exponentials(const ClassTile& tile, Scratch& scratch, bool stores,
+                    const StageSlopes<T>* slopes) const {
     SoftmaxLanes<T>& lanes = scratch.lanes;
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
@@ -109,8 +125,15 @@ class SoftmaxStage : public OverlapStage<T> {
       Loops::dots(planes, shape, label, class_weights.data(), &lanes);
       std::copy_n(lanes.dot, tile.count, scratch.part.dot);
     }
-    (stores ? Loops::template exponentials<true, kHasPart>
-            : Loops::template exponentials<false, kHasPart>)(planes, shape, label, &lanes);
+    const TileAhead ahead(input, tile);
+    if (slopes != nullptr) {
+      Loops::template exponentials<true, kHasPart, true>(
+          planes, shape, label, {slopes->a.data(), slopes->b.data()}, ahead, &lanes);
+    } else {
+      (stores ? Loops::template exponentials<true, kHasPart, false>
+              : Loops::template exponentials<false, kHasPart, false>)(planes, shape, label, {},
+                                                                      ahead, &lanes);
+    }
     Loops::weigh(scratch.weighting.positions.w, tile.count, &lanes);
     if constexpr (kHasPart) {  // the loss takes differences alone
       std::copy_n(lanes.own_difference, tile.count, scratch.part.x);
@@ -125,18 +148,21 @@ class SoftmaxStage : public OverlapStage<T> {
       counts[0].add(Loops::whole_counts(scratch.lanes, w, tile.count));
       return;
     }
-    const auto count = params.rules.squared ? Loops::template counts<true>
-                                            : Loops::template counts<false>;
+    const auto count =
+        params.rules.squared ? Loops::template counts<true> : Loops::template counts<false>;
     for (int64_t c = 0; c < params.classes; ++c) {
       if (!classes.counts[c]) continue;
-      counts[c].add(count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w,
-                          tile.count));
+      SoftCounts own =
+          count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w, tile.count);
+      if (own.input_sum != own.input_sum) own.intersection = own.input_sum;  // NaN times 0
+      counts[c].add(own);
     }
   }
 
   void write_label_gradient(const ClassTile& tile, Scratch& scratch,
                             const StageSlopes<T>& slopes) const {
-    exponentials(tile, scratch, true);
+    const bool squared = params.rules.squared;
+    exponentials(tile, scratch, true, slopes.any_live && !whole_ && !squared ? &slopes : nullptr);
     SoftmaxLanes<T>& lanes = scratch.lanes;
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
@@ -148,13 +174,14 @@ class SoftmaxStage : public OverlapStage<T> {
       std::fill_n(lanes.m, tile.count, T(0));
     } else if (whole_) {
       Loops::whole_dot(slopes.a[0], tile.count, w, &lanes);
+    } else if (squared) {
+      Loops::squared_dot(planes, shape, label, of_classes, w, &lanes);
     } else {
-      (params.rules.squared ? Loops::template dot<true> : Loops::template dot<false>)(
-          planes, shape, label, of_classes, w, &lanes);
+      Loops::finish_dot(tile.count, w, &lanes);
     }
     find_active(tile, scratch, slopes);
     const bool marks = slopes.marked;
-    const int b = whole_ ? 0 : params.rules.squared ? 2 : 1;
+    const int b = whole_ ? 0 : squared ? 2 : 1;
     PointwiseSlopes<T> pointwise{};
     if constexpr (kHasPart) {
       PositionLoops<T>::scale(own(scratch).w, slopes.pointwise, scratch.weight, tile.count);
@@ -162,8 +189,16 @@ class SoftmaxStage : public OverlapStage<T> {
                                           &scratch.part);
       pointwise = {scratch.part.all, scratch.part.label, scratch.part.base, class_weights.data()};
     }
+    // A plane leaves for memory while the next one is computed.
+    T* const memory = Base::gradient_memory(tile);
     const auto run = [&](auto gradient) {
-      gradient(planes, shape, label, lanes, of_classes, pointwise, scratch.active);
+      for (int64_t c = 0; c < params.classes; ++c) {
+        T* plane = planes + c * pitch;
+        gradient(plane, c, tile.count, label, lanes, of_classes, pointwise, scratch.active);
+        if (memory == nullptr) continue;
+        store_run(plane, memory + c * params.grad_input.class_stride, tile.count, Base::streams);
+      }
+      if (memory == nullptr) Base::store_gradient(tile, planes);
     };
     if constexpr (kHasPart) {
       if (smooths()) {
@@ -219,9 +254,11 @@ class SoftmaxStage : public OverlapStage<T> {
         Loops::no_slopes(plane, t, lanes.inverse, tile.count);
         continue;
       }
-      (params.rules.squared ? Loops::template slopes<true> : Loops::template slopes<false>)(
-          plane, t, lanes.inverse, scratch.weighting.weights.w_of(c), slopes.a[c], slopes.b[c],
-          tile.count, lanes.m);
+      (params.rules.squared ? Loops::template slopes<true>
+                            : Loops::template slopes<false>)(plane, t, lanes.inverse,
+                                                             scratch.weighting.weights.w_of(c),
+                                                             slopes.a[c], slopes.b[c], tile.count,
+                                                             lanes.m);
     }
     find_active(tile, scratch, slopes);
     if constexpr (kHasPart) add_soft_part(tile, scratch, slopes);

@@ -55,8 +55,8 @@ std::tuple<Tensor, Tensor, Tensor> overlap_forward(std::string words, std::vecto
                                                    Tensor target, std::vector<Tensor> others,
                                                    std::vector<int64_t> region,
                                                    std::vector<int64_t> weight_source) {
-  const Arguments arguments{parse_overlap_call(words), std::move(numbers), ignore_index,
-                            std::move(input),          std::move(target),  std::move(others),
+  const Arguments arguments{parse_overlap_call(words), std::move(numbers),      ignore_index,
+                            std::move(input),          std::move(target),       std::move(others),
                             std::move(region),         std::move(weight_source)};
   const OverlapCall& call = arguments.call;
   const Tensor& logits = arguments.input;
@@ -93,8 +93,8 @@ Tensor overlap_backward(std::string words, std::vector<double> numbers, int64_t 
                         Tensor input, Tensor target, std::vector<Tensor> others,
                         std::vector<int64_t> region, std::vector<int64_t> weight_source,
                         Tensor grad_output, Tensor sums) {
-  const Arguments arguments{parse_overlap_call(words), std::move(numbers), ignore_index,
-                            std::move(input),          std::move(target),  std::move(others),
+  const Arguments arguments{parse_overlap_call(words), std::move(numbers),      ignore_index,
+                            std::move(input),          std::move(target),       std::move(others),
                             std::move(region),         std::move(weight_source)};
   Tensor gradient = allocate_gradient(arguments.input);
   OverlapTensors tensors;
