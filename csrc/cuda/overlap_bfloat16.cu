@@ -3,7 +3,6 @@
 
 namespace fusedloss::cuda {
 
-template void launch_planar<BFloat16>(const PoolCall&, bool, const ElementLoss&,
-                                      const LaunchContext&);
+template void launch_planar<BFloat16>(const OverlapPlan&, const ElementLoss&, const LaunchContext&);
 
 }  // namespace fusedloss::cuda

@@ -44,7 +44,7 @@ struct PlaneView {
   FL_HOST_DEVICE explicit operator bool() const { return data != nullptr; }
 };
 
-// What the kernel for planes needs to know of the rows.
+// What the kernels for planes and for staged rows need to know of the rows of the space.
 struct PlaneViews {
   int64_t input_row_stride = 0, gradient_row_stride = 0;
   bool target_is_like_input = false;  // of its dtype, contiguous and aligned
@@ -73,6 +73,7 @@ struct PointwiseCall {
 struct PoolCall : CallFrame {
   WeightingParams params;
   bool per_element = false;  // mask and map are those of an element
+  int pitch = 0;             // of a row in shared memory, overlap_staged.cuh
   int64_t samples = 1;       // that sums are kept of
   Extents extents;           // of the positions
   ClassOperand input, target, grad_input;

@@ -7,6 +7,8 @@
 //     cells.input(c), cells.target(c), cells.pos_weight(c), cells.store(c, values)
 //     cells.labels(to)                 an integer target of the positions
 //     cells.mask(c), cells.weight(c)   of an element, or (c = 0) of a position
+//
+// overlap_staged.cuh has cells that need something done by the whole block before and after.
 #pragma once
 
 #include "cuda/element_source.cuh"
@@ -21,7 +23,8 @@ class StridedCells {
  public:
   using O = O_;
   static constexpr bool kWeighted = true;
-  static constexpr bool kHasElements = true;  // mask and map may be those of an element
+  static constexpr bool kHasElements = true;    // mask and map may be those of an element
+  static constexpr bool kFetchesAhead = false;  // a logit while the one before it is worked on
   static constexpr int kLanes = 1;
   using Values = Pack<O, 1>;
 
@@ -34,7 +37,24 @@ class StridedCells {
     if (call.pointwise.pos_weight) pos_weight_ = at.offset(call.pointwise.pos_weight.positions);
   }
 
-  __device__ __forceinline__ Values input(int64_t c) const { return of(call_.input, input_, c); }
+  // Nothing is fetched ahead.
+  __device__ __forceinline__ static void fetch(const PoolCall&, int64_t, int64_t, int, bool) {}
+  __device__ __forceinline__ static void deliver(const PoolCall&, int64_t, int64_t, int) {}
+
+  __device__ __forceinline__ Values input(int64_t c) const {
+    const void* data = call_.input.positions.data;
+    const int64_t at = input_ + c * call_.input.class_stride;
+    switch (call_.input.positions.dtype) {  // four of the types that load_number knows
+      case DType::kHalf:
+        return {convert<O>(static_cast<const Half*>(data)[at])};
+      case DType::kBFloat16:
+        return {convert<O>(static_cast<const BFloat16*>(data)[at])};
+      case DType::kFloat:
+        return {convert<O>(static_cast<const float*>(data)[at])};
+      default:
+        return {convert<O>(static_cast<const double*>(data)[at])};
+    }
+  }
   __device__ __forceinline__ Values target(int64_t c) const { return of(call_.target, target_, c); }
   __device__ __forceinline__ Values pos_weight(int64_t c) const {
     return of(call_.pointwise.pos_weight, pos_weight_, c);
@@ -201,11 +221,16 @@ class PlanarCells {
   using O = float;
   static constexpr bool kWeighted = kWeighted_;
   static constexpr bool kHasElements = false;
+  static constexpr bool kFetchesAhead = true;
   static constexpr int kLanes = kPlanarLanes;
   using Values = Pack<O, kLanes>;
 
   __device__ __forceinline__ PlanarCells(const PoolCall& call, int64_t row, int64_t slot)
       : call_(call), row_(row), position_(slot * kLanes) {}
+
+  // Nothing is fetched ahead.
+  __device__ __forceinline__ static void fetch(const PoolCall&, int64_t, int64_t, int, bool) {}
+  __device__ __forceinline__ static void deliver(const PoolCall&, int64_t, int64_t, int) {}
 
   __device__ __forceinline__ Values input(int64_t c) const {
     const PlaneViews& views = call_.planes;

@@ -3,6 +3,6 @@
 
 namespace fusedloss::cuda {
 
-template void launch_planar<float>(const PoolCall&, bool, const ElementLoss&, const LaunchContext&);
+template void launch_planar<float>(const OverlapPlan&, const ElementLoss&, const LaunchContext&);
 
 }  // namespace fusedloss::cuda

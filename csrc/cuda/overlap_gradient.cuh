@@ -40,7 +40,11 @@ class GradientBlock {
       const int64_t slots = (call_.inner + kLanes - 1) / kLanes;
       const int64_t past = first + call_.slots_per_chunk, end = past < slots ? past : slots;
 #pragma unroll 1
-      for (int64_t slot = first + threadIdx.x; slot < end; slot += kThreads) visit(row, slot);
+      for (int64_t at = first; at < end; at += kThreads) {
+        const Step step{row, at, end};
+        visit(step);
+        Cells::deliver(call_, row, at, step.count());
+      }
     }
   }
 
@@ -54,24 +58,40 @@ class GradientBlock {
     Values weight, all, base, label;
   };
 
-  __device__ __forceinline__ void visit(int64_t row, int64_t slot) const {
-    const Cells cells(call_, row, slot);
+  __device__ __forceinline__ void visit(const Step& step) const {
+    const bool valid = step.has_slot();
+    const int64_t slot = valid ? step.slot() : 0;
+    const Position at = valid ? position_at<Cells>(call_, step.row, slot) : Position();
+    const Cells cells(call_, step.row, slot);
     const CellFactors<Cells> factors(call_, cells);
-    const Position at = factors.position();
-    const int64_t classes = call_.params.classes;
-    if (!at.any_selected()) {
+    const bool takes = at.any_selected();
+    Cells::fetch(call_, step.row, step.first, step.count(), takes);
+    if (takes) {
+      write_slopes(cells, factors, at);
+    } else if (valid) {
 #pragma unroll 1
-      for (int64_t c = 0; c < classes; ++c) cells.store(c, Values{});
-      return;
+      for (int64_t c = 0; c < call_.params.classes; ++c) cells.store(c, Values{});
     }
+  }
+
+  __device__ __forceinline__ void write_slopes(const Cells& cells,
+                                               const CellFactors<Cells>& factors,
+                                               const Position& at) const {
+    const int64_t classes = call_.params.classes;
     Shared shared{};
     if (call_.activation == Activation::kSoftmax) prepare(cells, factors, at, shared);
-    Values next = cells.input(0);
+    Values next{};
+    if constexpr (Cells::kFetchesAhead) next = cells.input(0);
 #pragma unroll 1
     for (int64_t c = 0; c < classes; ++c) {
       const ClassEntry<O> entry = table_.at(c);
-      const Values x = next, t = factors.target(at, c);
-      if (c + 1 < classes) next = cells.input(c + 1);  // on its way while x is worked on
+      const Values t = factors.target(at, c);
+      Values x = next;
+      if constexpr (Cells::kFetchesAhead) {
+        if (c + 1 < classes) next = cells.input(c + 1);
+      } else {
+        x = cells.input(c);
+      }
       const Element own = factors.element(at, t, c);
       bool takes_part[kLanes];
       Values slopes = pool_slopes(entry, shared, x, t, own, takes_part);

@@ -3,6 +3,6 @@
 
 namespace fusedloss::cuda {
 
-template void launch_planar<Half>(const PoolCall&, bool, const ElementLoss&, const LaunchContext&);
+template void launch_planar<Half>(const OverlapPlan&, const ElementLoss&, const LaunchContext&);
 
 }  // namespace fusedloss::cuda

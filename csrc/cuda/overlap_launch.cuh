@@ -5,6 +5,7 @@
 #include "cuda/overlap.h"
 #include "cuda/overlap_kernel.cuh"
 #include "cuda/overlap_plan.h"
+#include "cuda/overlap_staged.cuh"
 
 namespace fusedloss::cuda {
 
@@ -60,27 +61,43 @@ void launch_overlap(PoolCall call, const ElementLoss& loss, const LaunchContext&
   const int64_t most_chunks = std::max(call.chunks, call.range_samples * call.range_chunks);
   LaunchShape shape{.blocks = std::clamp<int64_t>(most_chunks, 1, kMostBlocks),
                     .threads = kThreads,
+                    .shared_bytes = kThreads * call.pitch * int64_t{sizeof(float)},
                     .cooperative = call.sums_first || call.range_samples > 0,
                     .stream = context.stream};
   if (shape.cooperative) {
-    shape.blocks = std::min(shape.blocks, resident_blocks(kernel, kThreads, 0, context.device));
+    shape.blocks = std::min(shape.blocks,
+                            resident_blocks(kernel, kThreads, shape.shared_bytes, context.device));
   }
   launch(shape, kernel, call, loss);
 }
 
-// The kernels for planes of T; instantiated in overlap_<T>.cu.
-template <class T>
-void launch_planar(const PoolCall& call, bool is_weighted, const ElementLoss& loss,
-                   const LaunchContext& context) {
+template <template <bool> class Cells>
+void launch_weighted(const OverlapPlan& plan, const ElementLoss& loss,
+                     const LaunchContext& context) {
   const auto launch_cells = [&](auto weighted) {
-    using Cells = PlanarCells<T, decltype(weighted)::value>;
-    if (call.pointwise) {
-      launch_overlap<Cells, OverlapKernel::kCompound>(call, loss, context);
+    using Own = Cells<decltype(weighted)::value>;
+    if (plan.call.pointwise) {
+      launch_overlap<Own, OverlapKernel::kCompound>(plan.call, loss, context);
     } else {
-      launch_overlap<Cells, OverlapKernel::kPlain>(call, loss, context);
+      launch_overlap<Own, OverlapKernel::kPlain>(plan.call, loss, context);
     }
   };
-  is_weighted ? launch_cells(std::true_type()) : launch_cells(std::false_type());
+  plan.is_weighted ? launch_cells(std::true_type()) : launch_cells(std::false_type());
 }
+
+template <class T>
+struct PlanarCellsOf {
+  template <bool kWeighted>
+  using Cells = PlanarCells<T, kWeighted>;
+};
+
+// The kernels for planes of T; instantiated in overlap_<T>.cu.
+template <class T>
+void launch_planar(const OverlapPlan& plan, const ElementLoss& loss, const LaunchContext& context) {
+  launch_weighted<PlanarCellsOf<T>::template Cells>(plan, loss, context);
+}
+
+// The kernels for staged rows of any type; defined in overlap_staged.cu.
+void launch_staged(const OverlapPlan& plan, const ElementLoss& loss, const LaunchContext& context);
 
 }  // namespace fusedloss::cuda

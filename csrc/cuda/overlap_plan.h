@@ -1,7 +1,8 @@
 // Which kernel runs an overlap call and how its positions are cut. Host code without device calls.
 //
-// The kernel for planes takes several positions per thread where each class of input and gradient
-// is a contiguous, aligned run; everything else goes to the strided kernel, a position per thread.
+// The kernels for planes take several positions per thread where each class of input and gradient
+// is a contiguous, aligned run; those for staged rows a position per thread where the classes of
+// one lie side by side (channels_last). Everything else goes to the strided kernel.
 #pragma once
 
 #include <algorithm>
@@ -12,9 +13,15 @@
 
 namespace fusedloss::cuda {
 
+enum class Walk {
+  kPlanar,  // planes of positions, kPlanarLanes of them per thread
+  kStaged,  // rows of classes, by way of shared memory
+  kStrided
+};
+
 struct OverlapPlan {
-  bool planar = false;
-  bool is_weighted = false;  // more is read than logits, and labels or a target like them
+  Walk walk = Walk::kStrided;
+  bool is_weighted = false;  // mask, map, and what the kernels for planes have calls for
   PoolCall call;
 };
 
@@ -27,6 +34,8 @@ constexpr int kPlanarLanes = 4;
 // The logits that a block asks for several times: more than this, of two blocks on each of 132
 // multiprocessors, would not stay in 50 MB of cache, and a quarter of the positions does better.
 constexpr int64_t kMostPlanarBytes = 160 * 1024;
+// What 48 KiB of shared memory hold beside the block's own tables.
+constexpr int64_t kMostStagedClasses = 33;
 
 class OverlapPlanner {
  public:
@@ -40,21 +49,24 @@ class OverlapPlanner {
   }
 
   OverlapPlan plan() {
-    const bool planar = suits_planes();
-    if (!planar) {
+    const Walk walk = choose();
+    if (walk == Walk::kStrided) {
       call_.rows = std::max<int64_t>(1, call_.samples);
       call_.inner = p_.extents.positions() / call_.rows;
     }
     call_.rows_per_sample = call_.rows / std::max<int64_t>(1, call_.samples);
-    const int64_t lanes = planar ? kPlanarLanes : 1;
+    const int64_t lanes = walk == Walk::kPlanar ? kPlanarLanes : 1;
     const int64_t most_steps = p_.classes <= kClassGroup ? Cut::kMostSteps : 1;
     Cut::rows(Cut::divide_up(call_.inner, lanes), Cut::kBlockThreads, most_steps, &call_);
     if (p_.extents.positions() == 0 || p_.classes == 0) call_.chunks = call_.chunks_per_row = 0;
     Cut::ranges(call_.params, &call_);
     call_.has_sums = call_.pass != Pass::kBackward;
     call_.sums_first = call_.pass == Pass::kForwardGradient;
-    const bool has_target = p_.has_labels || call_.planes.target_is_like_input;
-    return {planar, call_.masked || !has_target || call_.pointwise.pos_weight, call_};
+    const bool is_weighted =
+        call_.masked ||
+        (walk == Walk::kPlanar &&
+         (call_.pointwise.pos_weight || !(p_.has_labels || call_.planes.target_is_like_input)));
+    return {walk, is_weighted, call_};
   }
 
  private:
@@ -105,43 +117,72 @@ class OverlapPlanner {
     own.given_number = part.given_number;
   }
 
-  // ---- planes -----------------------------------------------------------------------------------
+  // ---- planes and staged rows -------------------------------------------------------------------
+
+  Walk choose() {
+    if (!suits_rows()) return Walk::kStrided;
+    if (suits_planes()) return Walk::kPlanar;
+    return suits_staging() ? Walk::kStaged : Walk::kStrided;
+  }
+
+  bool suits_rows() const {
+    if (p_.input.positions.dtype == DType::kDouble || computes_in_double(p_)) return false;
+    if (p_.extents.positions() == 0 || p_.classes == 0) return false;
+    return !p_.per_element && (!is_classwise(p_.pointwise.kind) || p_.has_labels);
+  }
 
   bool suits_planes() {
     const DType dtype = p_.input.positions.dtype;
-    if (dtype == DType::kDouble || computes_in_double(p_)) return false;
-    if (p_.extents.positions() == 0 || p_.classes == 0) return false;
     const int64_t bytes = Cut::kBlockThreads * kPlanarLanes * item_size(dtype) * p_.classes;
-    if (bytes > kMostPlanarBytes || p_.classes > kTableClasses) return false;
-    if (p_.per_element || (is_classwise(p_.pointwise.kind) && !p_.has_labels)) return false;
-    const int axis = first_axis_of_planes();
-    call_.inner = 1;
-    for (int i = axis; i < p_.extents.rank; ++i) call_.inner *= p_.extents.size[i];
-    call_.rows = p_.extents.positions() / call_.inner;
+    if (bytes > kMostPlanarBytes) return false;
+    const int axis = cut_rows(1);
     if (call_.inner < 32 * kPlanarLanes || call_.inner % kPlanarLanes != 0) return false;
     if (!is_aligned(p_.input, axis)) return false;
     if (p_.grad_input && !is_aligned(p_.grad_input, axis)) return false;
     if (!make_views(axis)) return false;
-    PlaneViews& views = call_.planes;
-    views.target_is_like_input = !p_.has_labels && is_aligned(p_.target, axis);
-    views.input_row_stride = plane_view(p_.input.positions, axis)->row_stride;
-    if (p_.grad_input) {
-      views.gradient_row_stride = plane_view(p_.grad_input.positions, axis)->row_stride;
-    }
+    call_.planes.target_is_like_input = !p_.has_labels && is_aligned(p_.target, axis);
+    keep_row_strides(axis);
     return true;
   }
 
-  // The axes from which on the input is one run; samples whose sums are kept apart end it.
-  int first_axis_of_planes() const {
+  bool suits_staging() {
+    const int axis = cut_rows(p_.classes);
+    const int64_t pitch = p_.classes | 1;  // odd: neighbouring threads are in different banks
+    if (p_.classes == 1 || pitch > kMostStagedClasses || call_.inner < 32) return false;
+    if (!is_staged(p_.input, axis) || (p_.grad_input && !is_staged(p_.grad_input, axis))) {
+      return false;
+    }
+    call_.pitch = static_cast<int>(pitch);
+    keep_row_strides(axis);
+    return true;
+  }
+
+  // Rows are the positions of the axes from the one returned on, along which those of the input are
+  // `step` apart; samples whose sums are kept apart end them.
+  int cut_rows(int64_t step) {
     int axis = p_.extents.rank;
-    int64_t expected = 1;
+    call_.inner = 1;
     while (axis > (p_.rules.pools.by_sample() ? 1 : 0)) {
       const int64_t size = p_.extents.size[axis - 1];
-      if (size != 1 && p_.input.positions.stride[axis - 1] != expected) break;
-      expected *= size;
+      if (size != 1 && p_.input.positions.stride[axis - 1] != step * call_.inner) break;
+      call_.inner *= size;
       --axis;
     }
+    call_.rows = p_.extents.positions() / call_.inner;
     return axis;
+  }
+
+  void keep_row_strides(int axis) {
+    call_.planes.input_row_stride = *linear_stride(p_.input.positions, 0, axis);
+    if (p_.grad_input) {
+      call_.planes.gradient_row_stride = *linear_stride(p_.grad_input.positions, 0, axis);
+    }
+  }
+
+  bool is_staged(const ClassOperand& operand, int axis) const {
+    const auto run = linear_stride(operand.positions, axis, p_.extents.rank);
+    return operand.positions.dtype == p_.input.positions.dtype && operand.class_stride == 1 &&
+           run == p_.classes && linear_stride(operand.positions, 0, axis);
   }
 
   bool is_aligned(const ClassOperand& operand, int axis) const {

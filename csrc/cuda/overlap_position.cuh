@@ -127,4 +127,24 @@ class CellFactors {
   const Cells& cells_;
 };
 
+template <class Cells>
+using PositionOf = typename CellFactors<Cells>::Position;
+
+template <class Cells>
+__device__ __noinline__ PositionOf<Cells> position_once(const PoolCall& call, int64_t row,
+                                                        int64_t slot) {
+  const Cells cells(call, row, slot);
+  return CellFactors<Cells>(call, cells).position();
+}
+
+// The positions of a slot, before anything else is known of them: mask and map call functions, and
+// nothing is kept across those calls.
+template <class Cells>
+__device__ __forceinline__ PositionOf<Cells> position_at(const PoolCall& call, int64_t row,
+                                                         int64_t slot) {
+  if constexpr (Cells::kWeighted) return position_once<Cells>(call, row, slot);
+  const Cells cells(call, row, slot);
+  return CellFactors<Cells>(call, cells).position();
+}
+
 }  // namespace fusedloss::cuda

@@ -3,11 +3,11 @@
 
 namespace fusedloss::cuda {
 
-extern template void launch_planar<float>(const PoolCall&, bool, const ElementLoss&,
+extern template void launch_planar<float>(const OverlapPlan&, const ElementLoss&,
                                           const LaunchContext&);
-extern template void launch_planar<Half>(const PoolCall&, bool, const ElementLoss&,
+extern template void launch_planar<Half>(const OverlapPlan&, const ElementLoss&,
                                          const LaunchContext&);
-extern template void launch_planar<BFloat16>(const PoolCall&, bool, const ElementLoss&,
+extern template void launch_planar<BFloat16>(const OverlapPlan&, const ElementLoss&,
                                              const LaunchContext&);
 
 size_t overlap_workspace_bytes(const OverlapParams& params) {
@@ -16,20 +16,21 @@ size_t overlap_workspace_bytes(const OverlapParams& params) {
 
 void overlap(const OverlapParams& params, const LaunchContext& context) {
   const OverlapPlan plan = plan_overlap(params);
-  const PoolCall& call = plan.call;
   const ElementLoss loss = element_loss(params.pointwise);
-  if (!plan.planar) {
+  if (plan.walk == Walk::kStaged) return launch_staged(plan, loss, context);
+  if (plan.walk == Walk::kStrided) {
+    constexpr auto kKernel = OverlapKernel::kGeneral;
     return computes_in_double(params)
-               ? launch_overlap<StridedCells<double>, OverlapKernel::kGeneral>(call, loss, context)
-               : launch_overlap<StridedCells<float>, OverlapKernel::kGeneral>(call, loss, context);
+               ? launch_overlap<StridedCells<double>, kKernel>(plan.call, loss, context)
+               : launch_overlap<StridedCells<float>, kKernel>(plan.call, loss, context);
   }
   switch (params.input.positions.dtype) {
     case DType::kHalf:
-      return launch_planar<Half>(call, plan.is_weighted, loss, context);
+      return launch_planar<Half>(plan, loss, context);
     case DType::kBFloat16:
-      return launch_planar<BFloat16>(call, plan.is_weighted, loss, context);
+      return launch_planar<BFloat16>(plan, loss, context);
     default:
-      return launch_planar<float>(call, plan.is_weighted, loss, context);
+      return launch_planar<float>(plan, loss, context);
   }
 }
 

@@ -25,6 +25,18 @@ __device__ __forceinline__ void clear_counts(GroupCounts<O>& counts) {
   __syncwarp();
 }
 
+// The slots [first, first + kThreads) of a row that a block visits together, as far as they are
+// before `end`.
+struct Step {
+  int64_t row, first, end;
+
+  __device__ __forceinline__ int64_t slot() const { return first + threadIdx.x; }
+  __device__ __forceinline__ bool has_slot() const { return slot() < end; }
+  __device__ __forceinline__ int count() const {
+    return static_cast<int>(end - first < kThreads ? end - first : kThreads);
+  }
+};
+
 template <class Cells, OverlapKernel kKernel>
 class SumsBlock {
  public:
@@ -68,8 +80,7 @@ class SumsBlock {
     const int64_t past = first + call_.slots_per_chunk, end = past < slots ? past : slots;
 #pragma unroll 1
     for (int64_t at = first; at < end; at += kThreads) {
-      const int64_t slot = at + threadIdx.x;
-      visit(chunk, row, slot, slot < end, tally);
+      visit({row, at, end}, chunk, tally);
       tally.step();
     }
     if (classes() <= kClassGroup) write_counts(chunk, 0);
@@ -107,12 +118,14 @@ class SumsBlock {
     __syncthreads();
   }
 
-  __device__ __forceinline__ void visit(int64_t chunk, int64_t row, int64_t slot, bool valid,
-                                        Tally& tally) const {
-    const Cells cells(call_, row, valid ? slot : 0);
+  __device__ __forceinline__ void visit(const Step& step, int64_t chunk, Tally& tally) const {
+    const bool valid = step.has_slot();
+    const int64_t slot = valid ? step.slot() : 0;
+    const Position at = valid ? position_at<Cells>(call_, step.row, slot) : Position();
+    const Cells cells(call_, step.row, slot);
     const CellFactors<Cells> factors(call_, cells);
-    const Position at = valid ? factors.position() : Position();
     const bool takes = at.any_selected();
+    Cells::fetch(call_, step.row, step.first, step.count(), takes);
     Exponentials<O, kLanes> sums{};
     if (takes && call_.activation == Activation::kSoftmax) prepare(cells, at, sums, tally);
     const bool warp_takes = __any_sync(0xffffffffu, takes);
@@ -121,12 +134,17 @@ class SumsBlock {
 #pragma unroll 1
     for (int64_t group = 0; group < classes(); group += kClassGroup) {
       const int64_t past = group + kClassGroup, end = past < classes() ? past : classes();
-      Values next = takes ? cells.input(group) : Values{};
+      Values next{};
+      if constexpr (Cells::kFetchesAhead) next = takes ? cells.input(group) : next;
 #pragma unroll 1
       for (int64_t c = group; warp_takes && c < end; ++c) {
         const ClassEntry<O> entry = table_.at(c);
-        const Values x = next;
-        if (takes && c + 1 < end) next = cells.input(c + 1);  // on its way while x is worked on
+        Values x = next;
+        if constexpr (Cells::kFetchesAhead) {
+          if (takes && c + 1 < end) next = cells.input(c + 1);
+        } else if (takes) {
+          x = cells.input(c);
+        }
         SoftSums soft;
         if (takes) {
           add_class(cells, factors, at, sums, c, x, entry, soft, tally, largest_mask, valid_labels);

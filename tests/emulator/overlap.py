@@ -12,14 +12,15 @@ from . import builder
 from .calls import Calls, plain
 
 CUDA = builder.ROOT / "csrc" / "cuda"
+MEMORY = builder.HERE / "overlap_memory.cpp"
 PROJECT = builder.Project(
     module="emulated_overlap",
-    kernels=tuple(sorted(CUDA.glob("overlap_*.cu"))),
+    kernels=(*sorted(CUDA.glob("overlap_*.cu")), MEMORY),
     bindings=(builder.HERE / "overlap_bindings.cpp",),
     include=(builder.ROOT / "csrc", builder.HERE),
 )
 # float32 alone: quick to build, for tracing and for seeded bugs
-SMALL = dataclasses.replace(PROJECT, kernels=(builder.HERE / "overlap_kernels.cpp",))
+SMALL = dataclasses.replace(PROJECT, kernels=(builder.HERE / "overlap_kernels.cpp", MEMORY))
 
 _calls = Calls(PROJECT)
 recorded = _calls.recorded

@@ -11,7 +11,8 @@ size_t overlap_workspace_bytes(const OverlapParams& params) {
 void overlap(const OverlapParams& params, const LaunchContext& context) {
   const OverlapPlan plan = plan_overlap(params);
   const ElementLoss loss = element_loss(params.pointwise);
-  if (plan.planar) return launch_planar<float>(plan.call, plan.is_weighted, loss, context);
+  if (plan.walk == Walk::kPlanar) return launch_planar<float>(plan, loss, context);
+  if (plan.walk == Walk::kStaged) return launch_weighted<StagedCells>(plan, loss, context);
   launch_overlap<StridedCells<float>, OverlapKernel::kGeneral>(plan.call, loss, context);
 }
 

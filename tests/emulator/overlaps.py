@@ -2,10 +2,11 @@
 
     python -m tests.emulator.overlaps
 
-prints the table: launches, bytes and sectors against the ideal. From DRAM the logits are read once
-in each of the two phases, of sums and of the gradient; a thread asks for them again (``looks``),
-from the cache, as often as it needs the largest, the exponentials and the probabilities. Labels,
-soft targets, masks and maps are likewise read once in each phase, the gradient is written once.
+prints the table: launches, bytes and sectors against the ideal. The logits are read once in each of
+the two phases, of sums and of the gradient, and the gradient is written once. Where they do not lie
+in shared memory (StagedCells), a thread asks for them again, from the cache, as often as it needs
+the largest, the exponentials and the probabilities: ``looks``. Labels, soft targets, masks and maps
+are read once in each phase.
 """
 
 import dataclasses
@@ -148,7 +149,7 @@ class Row:
             result &= (target != self.ignore_index).unsqueeze(1)
         if self.region is not None:
             result = result & fl.region_mask(self.region, input, target)
-        lanes = 4 if self.kernel == "PlanarCells" else 1
+        lanes = {"PlanarCells": 4, "StagedCells": 256, "StridedCells": 1}[self.kernel]
         return int(result.reshape(-1, lanes).any(1).sum()), lanes
 
     @property
@@ -166,6 +167,7 @@ MASK = rand(2, 24, 64) > 0.3
 BINARY = {"shape": (2, 1, 48, 64), "activation": "sigmoid", "looks": (1, 1), "soft": True}
 LABELS = {"activation": "sigmoid", "looks": (1, 1), "ignore_index": 255, "labels": torch.uint8}
 STRIDED = {"kernel": "StridedCells"}
+LAST = {"channels_last": True, "kernel": "StagedCells", "looks": (1, 1)}
 
 ROWS = [
     Row("softmax dice"),
@@ -185,10 +187,13 @@ ROWS = [
     Row("dice + focal", "dice_focal_loss"),
     Row("dice + binary cross entropy", "dice_bce_loss", **BINARY),
     Row("dice + sigmoid focal", "dice_focal_loss", **LABELS),
-    Row("channels last", channels_last=True, **STRIDED),
-    Row("channels last, dice + ce", "dice_cross_entropy_loss", channels_last=True, **STRIDED),
+    Row("channels last", **LAST),
+    Row("channels last, with a mask", region=fl.regions.TensorRegion(MASK), **LAST),
+    Row("channels last, dice + ce", "dice_cross_entropy_loss", **LAST),
+    Row("channels last, 40 classes", shape=(2, 40, 8, 16), channels_last=True, **STRIDED),
     Row("odd planes", shape=(2, 5, 7, 9), **STRIDED),
-    Row("rows", shape=(70, 6), per="class", **STRIDED),
+    Row("rows", shape=(512, 6), per="class", kernel="StagedCells", looks=(1, 1)),
+    Row("rows, a pool for each", shape=(70, 6), **STRIDED),
     Row("sliced", strides=2, **STRIDED),
 ]
 

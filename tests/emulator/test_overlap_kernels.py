@@ -10,7 +10,7 @@ import fusedloss as fl
 
 from . import builder, overlap, overlaps
 from .mutants import Mutant, mutated
-from .overlaps import BINARY, LABELS, MASK, ROWS, STRIDED, Row, rand
+from .overlaps import BINARY, LABELS, LAST, ROWS, STRIDED, Row, rand
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
@@ -51,7 +51,7 @@ def test_one_launch_and_ideal_traffic(row):
         assert report.buffers["input"].bytes_read == ideal
         if not row.soft:
             assert report.buffers["target"].bytes_read == phases * row.operands[1].nbytes
-        if row.kernel == "PlanarCells":  # labels of 8 bytes take two loads side by side
+        if row.kernel != "StridedCells":  # labels of 8 bytes take two loads side by side
             assert overlaps.excess(report) <= (2 if row.weight_map is None else 2.5)
     written = reports[0 if scalar else 1].buffers["gradient"].bytes_written
     assert written == reports[1].buffers["gradient"].bytes_written == whole
@@ -72,7 +72,8 @@ EVERYTHING = {
         "", "dice_cross_entropy_loss", smoothing=0.1, weight=True, reduction="sample_mean"
     ),
     "sigmoid focal": Row("", "dice_focal_loss", **LABELS, weight=True, per="class"),
-    "channels last": Row("", "dice_focal_loss", channels_last=True, weight=True, **STRIDED),
+    "channels last": Row("", "dice_focal_loss", weight=True, region=WHERE, **LAST),
+    "channels last, one pool": Row("", per="batch", squared=True, soft=True, **LAST),
     "sliced": Row("", "dice_cross_entropy_loss", strides=2, region=WHERE, **STRIDED),
 }
 
@@ -95,7 +96,7 @@ def test_same_bits_under_every_schedule_and_grid(name):
     assert len(results) == 1
 
 
-@pytest.mark.parametrize("layout", [{}, LABELS, {"channels_last": True} | STRIDED], ids=str)
+@pytest.mark.parametrize("layout", [{}, LABELS, LAST, {"strides": 2} | STRIDED], ids=str)
 @pytest.mark.parametrize("loss", ["dice_loss", "dice_focal_loss"])
 def test_what_takes_no_part_is_not_read(loss, layout):
     row = Row("", loss, **layout)
@@ -113,7 +114,7 @@ def test_what_takes_no_part_is_not_read(loss, layout):
             assert report.buffers["gradient"].bytes_written == gradient.nbytes
 
 
-@pytest.mark.parametrize("layout", [{}, {"channels_last": True} | STRIDED], ids=str)
+@pytest.mark.parametrize("layout", [{}, LAST, {"strides": 2} | STRIDED], ids=str)
 @pytest.mark.parametrize("loss", ["dice_loss", "dice_cross_entropy_loss"])
 @pytest.mark.parametrize("label", [-1, 2**40])
 def test_label_outside_is_a_device_assert(layout, loss, label):
@@ -137,6 +138,7 @@ FINISH = "csrc/cuda/overlap_finish.cuh"
 GRADIENT = "csrc/cuda/overlap_gradient.cuh"
 TABLE = "csrc/cuda/overlap_table.cuh"
 POSITION = "csrc/cuda/overlap_position.cuh"
+STAGED = "csrc/cuda/overlap_staged.cuh"
 WRONG = "wrong"  # no error of the emulator, but a wrong result
 
 MUTANTS = [
@@ -213,9 +215,37 @@ MUTANTS = [
     Mutant(
         "the last pack of a chunk is left out",
         SUMS,
-        "visit(chunk, row, slot, slot < end, tally);",
-        "visit(chunk, row, slot, slot + 1 < end, tally);",
-        WRONG,
+        "has_slot() const { return slot() < end; }",
+        "has_slot() const { return slot() + 1 < end; }",
+        "",
+    ),
+    Mutant(
+        "the tile is looked at before it is filled",
+        STAGED,
+        "call.params.classes, rows);\n    __syncthreads();\n  }",
+        "call.params.classes, rows);\n  }",
+        "",
+    ),
+    Mutant(
+        "the gradient leaves before it is there",
+        STAGED,
+        "    __syncthreads();\n    deliver_staged(",
+        "    deliver_staged(",
+        "shared_race",
+    ),
+    Mutant(
+        "the next tile comes before the last has left",
+        STAGED,
+        "if (!__syncthreads_or(takes_part)) return;",
+        "",
+        "shared_race",
+    ),
+    Mutant(
+        "a row is wrapped one class late",
+        STAGED,
+        "if (c >= classes) {",
+        "if (c > classes) {",
+        "",
     ),
     Mutant(
         "an ignored label takes part",
@@ -244,6 +274,7 @@ BROKEN = [
     Row("planes", shape=(2, 5, 40, 64), region=fl.regions.TensorRegion(rand(2, 40, 64) > 0.3)),
     Row("many classes", shape=(3, 70, 9, 16), per="sample_class", **STRIDED),
     Row("compound", "dice_cross_entropy_loss", shape=(2, 5, 7, 31), **STRIDED),
+    Row("staged", shape=(1, 6, 20, 50), **LAST),
 ]
 LONG = Row("long", "jaccard_loss", "sigmoid", (1, 1, 34_000), soft=True, per="batch")
 OWN_ROWS = {"chunks beyond the first 32 are not folded": [LONG]}
