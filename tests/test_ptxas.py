@@ -27,7 +27,7 @@ PROGRAMS = re.compile(
 )
 CALLS_BY_ELEMENT = re.compile("overlap_kernelINS0_12StridedCells")
 WIDE = re.compile("elementwise_vector|class_staged|class_rows|overlap_kernelINS0_11PlanarCellsIf")
-MOST_SPILLS = 480  # bytes stored and loaded by such a kernel
+MOST_SPILLS = 512  # bytes stored and loaded by such a kernel
 
 pytestmark = [
     pytest.mark.slow,

@@ -71,6 +71,7 @@ class StagedCells : public StridedCells<float> {
  public:
   static constexpr bool kWeighted = kWeighted_;
   static constexpr bool kHasElements = false;
+  static constexpr bool kFetchesAhead = false;  // shared memory is near enough
 
   __device__ __forceinline__ StagedCells(const PoolCall& call, int64_t row, int64_t position)
       : StridedCells<float>(call, row, position),
