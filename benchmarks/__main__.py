@@ -1,8 +1,19 @@
-"""``python -m benchmarks [pytest options]``: the table under pytest-benchmark, then the report."""
+"""``python -m benchmarks [pytest options]``: measures, and ends with one table of all cases.
+
+pytest-benchmark's own tables, one per case, are printed with ``--benchmark-verbose``.
+"""
 
 import sys
 from pathlib import Path
 
 import pytest
 
-sys.exit(pytest.main([str(Path(__file__).parent), "-q", "--no-header", *sys.argv[1:]]))
+OPTIONS = [
+    "-q",
+    "--no-header",
+    "--benchmark-quiet",
+    "--benchmark-columns=min,median,max,rounds",
+    "-Wignore::DeprecationWarning:torch.jit._script",  # torch.compile calls it by itself
+]
+
+sys.exit(pytest.main([str(Path(__file__).parent), *OPTIONS, *sys.argv[1:]]))

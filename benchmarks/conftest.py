@@ -21,8 +21,6 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[RESULTS] = {}
-    if config.option.benchmark_columns:
-        config.option.benchmark_columns = ["min", "median", "max", "rounds"]
 
 
 @pytest.fixture(scope="session")

@@ -63,15 +63,16 @@ def disturbed(results: list[Result]) -> list[Result]:
 def table(results: list[Result]) -> str:
     """The text table; a figure below its aim is followed by what it should be."""
     peers = sorted({name for r in results for name in r.case.peers})
-    header = ["case", "fused", EAGER, COMPILED, *peers, STREAM, "GB/s"]
-    header += ["of stream", "x eager", "x compiled", *(f"x {name}" for name in peers), "spread"]
+    header = ["case", FUSED, EAGER, COMPILED, *peers, "GB/s", "of stream"]
+    header += [f"x {name}" for name in (EAGER, COMPILED, *peers)] + [""]
     rows, noisy = [header], disturbed(results)
     for r in results:
-        times = [_duration(r, name) for name in (FUSED, EAGER, COMPILED, *peers, STREAM)]
+        times = [_duration(r, name) for name in (FUSED, EAGER, COMPILED, *peers)]
         ratios = [_ratio(r, name) for name in (STREAM, EAGER, COMPILED, *peers)]
-        spread = f"{r.samples[FUSED].spread:.2f} {r.samples[STREAM].spread:.2f}"
-        row = [r.case.name, *times, f"{r.gigabytes_per_second:.1f}", *ratios]
-        rows.append([*row, spread + (" noisy" if r in noisy else "")])
+        speed = f"{r.gigabytes_per_second:.1f}"
+        if r.bytes <= CACHED:  # what a call costs, not memory
+            speed = ratios[0] = "-"
+        rows.append([r.case.name, *times, speed, *ratios, "noisy" if r in noisy else ""])
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = [
         "  ".join(
@@ -89,17 +90,18 @@ def _legend(results: list[Result]) -> list[str]:
     met = sum(1 for _, aim, ratio in aims if ratio is not None and ratio >= aim)
     lines = [
         "times: the shortest of the interleaved rounds. GB/s: the case's minimal bytes over fused.",
-        "of stream: time of a plain loop over the same bytes / fused. spread: median / minimum of"
-        " fused, and of the stream.",
+        "of stream: time of a plain loop over the same bytes / fused. x: times as fast as.",
         f"aims met: {met} of {len(aims)} ('<' shows the aim that a ratio missed)",
     ]
     noisy = disturbed(results)
     if noisy:
         lines += [
             f"INTERFERENCE: something else used the machine in {len(noisy)} of {len(results)} rows"
-            f" (noisy). The plain stream's median is > {NOISY:g}x its minimum, or > {SHARED:.0%}"
-            f" of its samples shared the core, or it is > {SLOW:g}x slower than in the best row.",
-            "Times of such rows are too long, most where memory is the limit: do not quote ratios.",
+            " (noisy). The plain stream's",
+            f"median is > {NOISY:g}x its minimum, or > {SHARED:.0%} of its samples shared the core,"
+            f" or it is > {SLOW:g}x slower than in the",
+            "best row. Times of such rows are too long, most where memory is the limit:"
+            " do not quote ratios.",
         ]
     return lines
 
@@ -168,12 +170,17 @@ def _record(result: Result) -> dict:
 
 
 def chart(results: list[Result], path: Path) -> bool:
-    """Bars of every provider over every case, on a logarithmic axis; False without matplotlib."""
+    """Bars of every provider over every case, on a logarithmic axis; False without matplotlib.
+
+    Where there are cases that go to memory, the small ones stay in the table: they would need two
+    more decades of the axis.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         return False
+    results = [r for r in results if r.bytes > CACHED] or results
     names = list(dict.fromkeys(name for r in results for name in r.samples))
     figure = Figure(figsize=(9, 1.2 + 0.42 * len(results)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -190,11 +197,12 @@ def chart(results: list[Result], path: Path) -> bool:
         )
     axes.set_xscale("log")
     axes.set_yticks(range(len(results)), [r.case.name for r in results], fontsize=8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("ms per step, shortest round (shorter is better)")
     axes.grid(axis="x", which="both", linewidth=0.3)
     axes.set_axisbelow(True)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=len(names), frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)
     axes.set_title(f"fusedloss, {machine()}", fontsize=9)
     figure.savefig(path, dpi=110)
     return True

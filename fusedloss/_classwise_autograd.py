@@ -10,7 +10,7 @@ the elementwise family, whose rules for gradients and saved tensors hold here to
 import torch
 from torch import Tensor
 
-from . import _ops, _program, _transforms, autograd, reference
+from . import _ops, _transforms, autograd, reference
 from ._labels import is_index_target, with_channels
 from .reference import ClassOperands
 from .reference._class_formulas import CLASSWISE
@@ -138,7 +138,7 @@ def _op_arguments(
     if region is not None or source is not None:
         read = with_channels(input, target)
     program = autograd.compiled(region, source, *read)
-    if program is None or not _runs(program, has_labels):
+    if program is None:
         return None
     if not _has_kernel(input, target, weight, weight_map, *program.tensors):
         return None
@@ -176,16 +176,6 @@ def _op_arguments(
     if input.dtype not in autograd.WIDE and reference.result_dtype(input) is torch.float32:
         line += " float_result"
     return line, numbers, others, (program.region, program.source)
-
-
-def _runs(program: _program.Program, has_labels: bool) -> bool:
-    """Whether all terms belong to positions: the variance over channels does not, nor do
-    comparisons of probabilities, in which all channels have to agree."""
-    opcodes = (*program.region[::4], *program.source[::4])
-    if _program.VARIANCE in opcodes:
-        return False
-    compares = _program.TARGET_COMPARE in opcodes or _program.TARGET_ISFINITE in opcodes
-    return has_labels or not compares
 
 
 def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:

@@ -298,3 +298,23 @@ def test_weight_zero_still_counts(backend):
         result = evaluate(problem, backend)
         assert result.stats.selected == 7 and result.stats.normalizer == count
         torch.testing.assert_close(result.loss, result.stats.total / count)
+
+
+@pytest.mark.parametrize("classes", (8, 20, 63, 64))
+@pytest.mark.parametrize("loss", ("cross_entropy", "softmax_focal_loss"))
+def test_rows_of_logits_do_not_see_what_stands_beside_them(loss, classes):
+    """Classes side by side are taken several positions at a time."""
+    rng = cases.generator(loss, classes)
+    logits = torch.randn(40, classes, generator=rng)
+    labels = torch.randint(0, classes, (40,), generator=rng)
+    mask = torch.rand(40, generator=rng) < 0.5
+    results = []
+    for junk in (None, NAN, INF, -INF, 3e38, 20.0):
+        input = logits.clone()
+        if junk is not None:
+            input[~mask] = junk
+        input.requires_grad_()
+        value = getattr(fl, loss)(input, labels, mask=mask, reduction="sum")
+        results.append((value.detach(), torch.autograd.grad(value, input)[0]))
+    for value, gradient in results[1:]:
+        assert torch.equal(value, results[0][0]) and torch.equal(gradient, results[0][1])

@@ -27,7 +27,7 @@ PROGRAMS = re.compile(
 )
 CALLS_BY_ELEMENT = re.compile("overlap_kernelINS0_12StridedCells")
 WIDE = re.compile("elementwise_vector|class_staged|class_rows|overlap_kernelINS0_11PlanarCellsIf")
-MOST_SPILLS = 512  # bytes stored and loaded by such a kernel
+MOST_SPILLS = 640  # bytes stored and loaded by such a kernel
 
 pytestmark = [
     pytest.mark.slow,
@@ -71,7 +71,7 @@ def test_kernels(arch, source, tmp_path):
         if PROGRAMS.search(name):
             assert spills <= MOST_SPILLS, (name, spills)
         elif CALLS_BY_ELEMENT.search(name):
-            assert spills <= 12 * MOST_SPILLS, (name, spills)
+            assert spills <= 10 * MOST_SPILLS, (name, spills)
         else:
             # A device assert is a call, and its arguments are on the stack.
             asserts = name in kernels and "__assertfail" in kernels[name]

@@ -104,7 +104,10 @@ class RowPass : ClassPass<T> {
     LabelTile<T>& at = scratch.tile;
     const int64_t classes = params.classes;
     T* rows = scratch.rows.data() + row * classes;
-    const T largest = load(tile, row, count, rows);
+    T largest = load(tile, row, count, rows);
+    if (hide(scratch.positions.w + row, count, rows)) {
+      largest = Rows::load(rows, count * classes, rows);
+    }
     for (int64_t i = 0; i < count; ++i) {
       take_label(rows + i * classes, row + i, scratch);
       at.largest[row + i] = largest;
@@ -123,6 +126,15 @@ class RowPass : ClassPass<T> {
       take_label(own, i, scratch);
       at.others[i] = Rows::sum_exponentials(own, classes, at.largest[i]);
     }
+  }
+
+  // What takes no part must not show in what is subtracted from its neighbours. Whether it did.
+  bool hide(const T* w, int64_t count, T* rows) const {
+    if (count == 1 || std::find(w, w + count, T(0)) == w + count) return false;
+    for (int64_t i = 0; i < count; ++i) {
+      if (w[i] == T(0)) std::fill_n(rows + i * params.classes, params.classes, -T(HUGE_VAL));
+    }
+    return true;
   }
 
   void take_label(T* row, int64_t i, Scratch& scratch) const {

@@ -9,7 +9,7 @@
 //       cells.reload(c, span)      logits once more
 //       cells.store(c, span, g)    the gradient
 //     cells.at(c)                  one logit, from memory
-//     cells.targets(c, span)     the target's probabilities
+//     cells.targets(c, span)       the target's probabilities
 #pragma once
 
 #include "cuda/any_class_loss.h"

@@ -1,17 +1,19 @@
-"""`python -m fusedloss.demo`: trains the demo's networks, prints a table and writes pictures."""
+"""`python -m fusedloss.demo`: trains the demo's networks, prints their tables, writes pictures."""
 
 import argparse
 from pathlib import Path
 
 import torch
 
-SMALLEST, LARGEST = 32, 500  # squares that the networks take and that the scene has
+SMALLEST, LARGEST = 32, 470  # squares that the networks take and that the pictures have
+PARTS = ("stereo", "retina", "expressions")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Reads the command line, runs the job and draws the sheet of expressions."""
+    """Reads the command line, runs the jobs and draws the sheet of expressions."""
     parser = argparse.ArgumentParser("python -m fusedloss.demo", description=__doc__)
-    parser.add_argument("--steps", type=int, default=160, help="training steps (default 160)")
+    parser.add_argument("--only", choices=PARTS, help="one part of it (default: all)")
+    parser.add_argument("--steps", type=int, help="training steps (default: what each job needs)")
     parser.add_argument(
         "--crop", type=int, help="train on a square of so many pixels (default: all)"
     )
@@ -25,19 +27,26 @@ def main(arguments: list[str] | None = None) -> None:
     if problem:
         parser.exit(2, f"{parser.prog}: {problem}\n")
     try:
-        from fusedloss.demo import contact_sheet, data, stereo
+        from fusedloss.demo import contact_sheet, data, retina, stereo
     except ModuleNotFoundError as error:
         if error.name not in ("skimage", "PIL", "matplotlib", "tqdm", "numpy"):
             raise
         parser.exit(2, f"{parser.prog}: {error.name} is missing: pip install 'fusedloss[demo]'\n")
-    print(stereo.run(options.out, options.steps, options.device, options.crop))
-    contact_sheet.draw(options.out / "expressions.png", data.motorcycle().to(options.device))
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = PARTS if options.only is None else (options.only,)
+    for name, job in (("stereo", stereo), ("retina", retina)):
+        if name in wanted:
+            steps = options.steps or job.STEPS
+            print(job.run(options.out / name, steps, options.device, options.crop), end="\n\n")
+    if "expressions" in wanted:
+        scenes = (scene.to(options.device) for scene in (data.motorcycle(), data.retina()))
+        contact_sheet.draw(options.out / "expressions.png", *scenes)
     print(f"pictures: {options.out}/")
 
 
 def _problem(options) -> str | None:
     """What is wrong with the options, in one line."""
-    if options.steps < 1:
+    if options.steps is not None and options.steps < 1:
         return f"--steps must be at least 1, got {options.steps}"
     if options.crop is not None and not SMALLEST <= options.crop <= LARGEST:
         return f"--crop must be from {SMALLEST} to {LARGEST} pixels, got {options.crop}"

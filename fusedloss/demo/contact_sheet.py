@@ -1,4 +1,4 @@
-"""Every region term and every weight source over one photograph: the code, and what it looks like.
+"""Every region term and every weight source over a photograph: the code, and what it looks like.
 
 The losses never make these maps; `fl.region_mask` and `fl.weight_map` do, for looking at them.
 """
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 import fusedloss as fl
 from fusedloss.demo import pictures
-from fusedloss.demo.data import StereoPair
+from fusedloss.demo.data import Fundus, StereoPair
+from fusedloss.demo.labels import VESSEL
 
 NEAR = 40  # pixels of disparity: the motorcycle and the floor before it
 LEGEND = "regions: grey takes no part; weight sources: the lighter, the more a position counts"
@@ -89,21 +90,62 @@ def sources(pair: StereoPair) -> list[Term]:
     ]
 
 
-def draw(path: Path, pair: StereoPair) -> None:
-    """Writes the sheet: the photograph, its disparity, and a tile per expression."""
-    photo = pair.left[0].permute(1, 2, 0).cpu().numpy()
-    disparity = pair.disparity[0, 0].cpu().numpy()
+def label_regions(fundus: Fundus) -> list[Term]:
+    """What a region can say about class labels; `input` is what a network would return for them."""
+    x, y, radius = fundus.field
+    vessels = (fl.target == VESSEL) & fl.disk(x, y, radius=radius / 2)
+    return [Term(vessels, (), fundus.photo, fundus.classes)]
+
+
+def label_sources(fundus: Fundus) -> list[Term]:
+    """The borders between class labels."""
+    expressions = (1 + 4 * fl.boundary(), fl.boundary(radius=4, inside=5.0, outside=1.0))
+    return [Term(expression, (), fundus.photo, fundus.classes) for expression in expressions]
+
+
+def draw(path: Path, pair: StereoPair, fundus: Fundus) -> None:
+    """Writes the sheet: photographs, and a tile per expression."""
+    fundus = _band(fundus)
+    photo, retina = _picture(pair.left), _picture(fundus.photo)
+    disparity = _plane(pair.disparity)
     tiles = [
         pictures.Tile("photo", photo),
         pictures.Tile("disparity, the target", disparity, np.isfinite(disparity)),
+        *_mask_tiles(regions(pair), photo),
+        *_weight_tiles(sources(pair)),
+        pictures.Tile("retina; its labels are the target", retina),
+        *_mask_tiles(label_regions(fundus), retina),
+        *_weight_tiles(label_sources(fundus)),
     ]
-    for term in regions(pair):
-        mask = fl.region_mask(term.expression, term.input, term.target)
-        tiles.append(pictures.Tile(f"mask={term.title}", photo, _plane(mask)))
-    for term in sources(pair):
-        weights = fl.weight_map(term.expression, term.input, term.target)
-        tiles.append(pictures.Tile(f"weight={term.title}", _plane(weights)))
     pictures.sheet(path, LEGEND, tiles)
+
+
+def _mask_tiles(terms: list[Term], photo: np.ndarray) -> list[pictures.Tile]:
+    masks = [fl.region_mask(term.expression, term.input, term.target) for term in terms]
+    return [
+        pictures.Tile(f"mask={term.title}", photo, _plane(mask))
+        for term, mask in zip(terms, masks, strict=True)
+    ]
+
+
+def _weight_tiles(terms: list[Term]) -> list[pictures.Tile]:
+    maps = [fl.weight_map(term.expression, term.input, term.target) for term in terms]
+    return [
+        pictures.Tile(f"weight={term.title}", _plane(weights))
+        for term, weights in zip(terms, maps, strict=True)
+    ]
+
+
+def _band(fundus: Fundus) -> Fundus:
+    """The middle of the retina, as wide for its height as the other pictures of the sheet."""
+    top, height = 76, 318
+    rows = slice(top, top + height)
+    x, y, radius = fundus.field
+    return Fundus(fundus.photo[..., rows, :], fundus.classes[..., rows, :], (x, y - top, radius))
+
+
+def _picture(photo: torch.Tensor) -> np.ndarray:
+    return photo[0].permute(1, 2, 0).cpu().numpy()
 
 
 def _table(rows, like: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """The table that the demo prints at its end."""
 
+from itertools import zip_longest
 from typing import NamedTuple
 
 
@@ -12,8 +13,12 @@ class Row(NamedTuple):
 
 
 def table(title: str, columns: list[str], rows: list[Row]) -> str:
-    """`rows` under `columns` as text; None, a figure that a column does not have, is a dash."""
-    cells = [[row.name] + [_cell(row.form, value) for value in row.values] for row in rows]
+    """`rows` under `columns` as text; a figure that a column does not have (None, or missing at the
+    row's end) is a dash."""
+    cells = [
+        [row.name] + [_cell(row.form, value) for _, value in zip_longest(columns, row.values)]
+        for row in rows
+    ]
     grid = [[title, *columns], *cells]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = [

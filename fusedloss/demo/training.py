@@ -22,8 +22,8 @@ def train(
     loss: Callable[[torch.Tensor], torch.Tensor],
     steps: int,
     tick: Callable[[float], None],
+    learning_rate: float,
     seed: int = 0,
-    learning_rate: float = 5e-3,
 ) -> Run:
     """Trains `make_model()` on `inputs` for `steps` steps of `loss(output)`.
 

@@ -96,6 +96,24 @@ def test_same_bits_under_every_schedule_and_grid(name):
     assert len(results) == 1
 
 
+LARGE = {
+    "planes": Row("", shape=(2, 1, 1100, 2000), activation="sigmoid", soft=True),
+    "staged": Row("", "dice_cross_entropy_loss", shape=(1, 3, 1100, 1000), **LAST),
+    "strided": Row("", shape=(1, 2, 1101, 999), per="class", **STRIDED),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LARGE)
+def test_several_steps_in_a_chunk(name):
+    row = LARGE[name]
+    with overlap.recorded(multiprocessors=16) as reports:
+        loss, gradient, sums = row.forward()
+        again = row.backward(ones(loss), sums)
+    assert row.kernel in reports[0].kernels[0].kernel
+    assert row.is_right(loss, gradient) and row.is_right(loss, again)
+
+
 @pytest.mark.parametrize("layout", [{}, LABELS, LAST, {"strides": 2} | STRIDED], ids=str)
 @pytest.mark.parametrize("loss", ["dice_loss", "dice_focal_loss"])
 def test_what_takes_no_part_is_not_read(loss, layout):
@@ -231,13 +249,6 @@ MUTANTS = [
         STAGED,
         "    __syncthreads();\n    deliver_staged(",
         "    deliver_staged(",
-        "shared_race",
-    ),
-    Mutant(
-        "the next tile comes before the last has left",
-        STAGED,
-        "if (!__syncthreads_or(takes_part)) return;",
-        "",
         "shared_race",
     ),
     Mutant(
