@@ -103,14 +103,15 @@ def _assert_loss(got, wanted, factor) -> None:
 
 
 def _assert_gradient(got, wanted) -> None:
+    """Where a pool's terms cancel (one element, no smoothing), their rounding errors remain."""
     largest = wanted.abs().nan_to_num(posinf=0).max().item() if wanted.numel() else 0
     if got.dtype in SIXTEEN:
-        return assert_rounded(got, wanted, "gradient", 2.0**-21 * largest + 1e-12)
+        return assert_rounded(got, wanted, "gradient", 2.0**-21 * largest + 1e-8)
     assert_same_special(got, wanted, "gradient")
     finite = wanted.isfinite()
     error = (got.double() - wanted)[finite].norm()
-    share = 1e-11 if got.dtype is torch.float64 else 1e-5
-    assert error <= share * wanted[finite].norm() + 1e-30, (error, wanted.norm())
+    share, remains = (1e-11, 1e-16) if got.dtype is torch.float64 else (1e-5, 1e-8)
+    assert error <= share * wanted[finite].norm() + remains, (error, wanted.norm())
 
 
 # ---- random calls --------------------------------------------------------------------------------

@@ -159,6 +159,29 @@ inline bool varies(const OverlapParams& params, const TensorView* first_of_progr
   return false;
 }
 
+// Whether nothing tells the channels of a position apart, so that they may count as positions: one
+// pool holds them all alike, and p is of each element alone.
+inline bool has_like_channels(const OverlapCall& call, const TensorView& input,
+                              ProblemBuilder::Needs needs) {
+  const bool pools_channels = call.per() == Per::kSample || call.per() == Per::kBatch;
+  return pools_channels && !call.softmax && !is_classwise(call.pointwise()) && !call.has_labels &&
+         !call.has_weight && !call.has_class_weight && !call.foreground && !needs.keep_places &&
+         call.normalizer != Normalizer::kPositions && input.size[1] != 1 && input.rank < kMaxRank;
+}
+
+// The channels among the positions: (N, C, ...) becomes (N, 1, C, ...).
+inline void merge_channels(const OverlapCall& call, OverlapTensors* tensors) {
+  const int rank = tensors->input.rank;
+  const auto insert = [&](TensorView& tensor) {
+    if (tensor.rank == rank) tensor = with_channels(tensor, rank + 1);
+  };
+  if (call.has_pos_weight) tensors->others[0] = with_dims(tensors->others[0], rank);
+  for (int i = 0; i < tensors->count; ++i) insert(tensors->others[i]);
+  for (TensorView* tensor : {&tensors->target, &tensors->grad_input, &tensors->input}) {
+    insert(*tensor);
+  }
+}
+
 // Lays mask, map and what the programs read over elements: samples x channels x positions.
 inline void lay_out_elements(const TensorView& input, const TensorView& target,
                              const TensorView& weight_map, const TensorView* first,
@@ -224,20 +247,23 @@ inline void set_numbers(const OverlapCall& call, const double* own, const double
 }  // namespace overlap_problem
 
 // Fills `params` but for `sums`; `numbers` must outlive it. The input has two dims or more.
-inline void lay_out(const OverlapCall& call, const OverlapTensors& tensors,
+inline void lay_out(const OverlapCall& call, const OverlapTensors& given,
                     const ProgramCodes& programs, const std::vector<double>& numbers,
                     int64_t ignore_index, OverlapParams* params) {
   using namespace overlap_problem;
-  const TensorView& input = tensors.input;
-  const int rank = input.rank, spatial = rank - 2;
-  const TensorView target = with_channels(tensors.target, rank);
-  set_rules(call, input, params);
-  params->ignore_index = ignore_index;
+  const int spatial = given.input.rank - 2;
   Program &region = params->region, &weight_source = params->weight_source;
-  ProgramParser parser(input, numbers, &params->bindings);
+  ProgramParser parser(given.input, numbers, &params->bindings);
   parser.parse(programs.region, &region);
   parser.parse(programs.weight_source, &weight_source);
   const double* own = numbers.data() + parser.finish(&region, &weight_source);
+  const ProblemBuilder::Needs needs = needs_of(region, spatial) | needs_of(weight_source, spatial);
+  OverlapTensors tensors = given;
+  if (has_like_channels(call, given.input, needs)) merge_channels(call, &tensors);
+  const TensorView& input = tensors.input;
+  const TensorView target = with_channels(tensors.target, input.rank);
+  set_rules(call, input, params);
+  params->ignore_index = ignore_index;
   set_numbers(call, own, numbers.data() + numbers.size() - 1, params);
 
   const TensorView *other = tensors.others, *end = tensors.others + tensors.count;
@@ -252,7 +278,6 @@ inline void lay_out(const OverlapCall& call, const OverlapTensors& tensors,
 
   params->bindings.places.spatial = spatial;
   params->per_element = varies(*params, other, weight_map, target);
-  ProblemBuilder::Needs needs = needs_of(region, spatial) | needs_of(weight_source, spatial);
   TensorView positions = input;
   positions.size[1] = 1;
   ProblemBuilder builder(positions);

@@ -83,6 +83,7 @@ class ElementStage : public OverlapStage<T> {
   ElementTile<T> element_tile(const ClassTile& tile, int64_t c, Scratch& scratch) const {
     ElementTile<T> result{};
     result.count = tile.count;
+    result.next = scratch.weighting.backwards ? -tile.count : tile.count;
     result.x = input_in_rows_ ? &scratch.planes[c * pitch]
                               : load(input.plane(c), tile.begin, tile.count, scratch.x);
     if (params.has_labels) {

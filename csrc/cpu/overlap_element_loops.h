@@ -25,6 +25,7 @@ template <class T>
 struct ElementTile {
   const T *x, *t, *w;
   int64_t count;
+  int64_t next;  // where the next tile begins, from x and t: fetched meanwhile
 };
 
 template <bool kSigmoid, bool kWeighted, bool kSquared, class T>
@@ -38,8 +39,8 @@ struct ElementOverlapLoops {
       const int64_t end = tile.count - begin < kFlush ? tile.count : begin + kFlush;
       T both = 0, input = 0, target = 0;
       for (int64_t i = begin; i < end; i += kLineBytes / sizeof(T)) {  // of the next tile
-        prefetch(x + tile.count + i);
-        prefetch(t + tile.count + i);
+        prefetch(x + tile.next + i);
+        prefetch(t + tile.next + i);
       }
 #pragma omp simd reduction(+ : both, input, target)
       for (int64_t i = begin; i < end; ++i) {

@@ -69,6 +69,7 @@ class OverlapWeighting {
     PositionTile<T> own;        // where it has class weights
     std::vector<T> mask, w;     // planes
     PlaneWeights<T> weights;
+    bool backwards = false;  // tiles come from the last to the first
   };
 
   // `shown` tells which classes count anywhere; where none does, labels are not looked at.
@@ -197,7 +198,7 @@ class OverlapWeighting {
 
   const int64_t* load_labels(const ClassTile& tile, Scratch& scratch, int32_t* narrowed) const {
     const int64_t* labels = load(target_.positions, tile.begin, tile.count, scratch.label);
-    TileAhead(target_, tile).fetch(0);
+    TileAhead(target_, tile, scratch.backwards).fetch(0);
     Loops::narrow(labels, params_.ignore_index, params_.ignores && matches_ignored(),
                   params_.classes, tile.count, narrowed);
     return labels;

@@ -125,7 +125,7 @@ class SoftmaxStage : public OverlapStage<T> {
       Loops::dots(planes, shape, label, class_weights.data(), &lanes);
       std::copy_n(lanes.dot, tile.count, scratch.part.dot);
     }
-    const TileAhead ahead(input, tile);
+    const TileAhead ahead(input, tile, scratch.weighting.backwards);
     if (slopes != nullptr) {
       Loops::template exponentials<true, kHasPart, true>(
           planes, shape, label, {slopes->a.data(), slopes->b.data()}, ahead, &lanes);

@@ -1,8 +1,8 @@
 // Fetches a tile of planes while the one before it is computed: into the L2 cache, where tiles
 // live.
 //
-//     const TileAhead ahead(stream, tile);
-//     for each class c:  ahead.fetch(c);  ...   // of the tile after `tile`
+//     const TileAhead ahead(stream, tile, backwards);
+//     for each class c:  ahead.fetch(c);  ...   // of the tile after `tile`, or before it
 #pragma once
 
 #include "cpu/class_tile.h"
@@ -15,12 +15,12 @@ struct TileAhead {
   int64_t class_bytes = 0, bytes = 0;
 
   TileAhead() = default;
-  TileAhead(const ClassStream& stream, const ClassTile& tile) {
+  TileAhead(const ClassStream& stream, const ClassTile& tile, bool backwards) {
     const Stream& positions = stream.positions;
     const int64_t offset = run_offset(positions, tile.begin, tile.count);
     if (offset < 0 || positions.stride[positions.rank - 1] != 1) return;
     const int64_t item = item_size(positions.dtype);
-    data = positions.data + (offset + tile.count) * item;
+    data = positions.data + (backwards ? offset - tile.count : offset + tile.count) * item;
     class_bytes = stream.class_stride * item;
     bytes = tile.count * item;
   }
