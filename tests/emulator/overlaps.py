@@ -98,11 +98,7 @@ class Row:
     @functools.cached_property
     def _words(self):
         options, operands = self._checked
-        of = (
-            _overlap_arguments.of_compound
-            if self.loss in PARTS
-            else _overlap_arguments.of_overlap
-        )
+        of = _overlap_arguments.of_compound if self.loss in PARTS else _overlap_arguments.of_overlap
         return of(options, operands, self.reduction)
 
     @property
@@ -135,7 +131,9 @@ class Row:
         want_loss, want_gradient = self.expected
         error = (gradient - want_gradient).norm()
         return bool(
-            torch.allclose(loss.double(), want_loss.flatten() if loss.ndim else want_loss, atol=2e-6)
+            torch.allclose(
+                loss.double(), want_loss.flatten() if loss.ndim else want_loss, atol=2e-6
+            )
             and error <= 1e-5 * want_gradient.norm()
             and (gradient[want_gradient == 0] == 0).all()
         )

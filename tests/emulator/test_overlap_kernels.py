@@ -1,5 +1,5 @@
-"""The overlap kernels under emulation: memory traffic, races, schedules and seeded bugs. Their values
-are tested by the ordinary tables, which run over them too."""
+"""The overlap kernels under emulation: memory traffic, races, schedules and seeded bugs. Their
+values are tested by the ordinary tables, which run over them too."""
 
 import dataclasses
 
@@ -42,9 +42,7 @@ def test_one_launch_and_ideal_traffic(row):
     whole = row.operands[0].nbytes
     of_sums, of_gradient = (row.ideal * look // sum(row.looks) for look in row.looks)
     forward = of_sums + of_gradient if scalar else of_sums
-    for report, ideal, phases in zip(
-        reports, (forward, of_gradient), (1 + scalar, 1), strict=True
-    ):
+    for report, ideal, phases in zip(reports, (forward, of_gradient), (1 + scalar, 1), strict=True):
         assert report.launches == 1 and not report.errors, report
         assert row.kernel in report.kernels[0].kernel
         assert report.kernels[0].cooperative == (phases == 2 or row.weight_map is not None)
@@ -198,8 +196,8 @@ MUTANTS = [
     Mutant(
         "counts of the last chunk are not cleared",
         SUMS,
-        "  for (int i = threadIdx.x % 32; i < 3 * kClassGroup; i += 32) own[i] = O(0);\n",
-        "  for (int i = threadIdx.x % 32; i < 3 * kClassGroup && blockIdx.x == 9; i += 32) own[i] = 0;\n",
+        "i < 3 * kClassGroup; i += 32) own[i] = O(0);",
+        "i < 3 * kClassGroup; i += 32) own[i] = blockIdx.x == 9 ? O(0) : own[i];",
         "uninitialised_shared",
     ),
     Mutant(
