@@ -180,7 +180,7 @@ def _op_arguments(
 
 
 def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
-    return input.device.type in _ops.CLASS_DEVICES and autograd.has_kernel(input, *others)
+    return input.device.type in _ops.KERNEL_DEVICES and autograd.has_kernel(input, *others)
 
 
 def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:

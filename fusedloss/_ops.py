@@ -50,10 +50,6 @@ def build_info() -> dict:
 
 # Devices with kernels; "meta" runs the fakes below.
 KERNEL_DEVICES = ("cpu", "meta", "cuda") if build_info()["cuda"] else ("cpu", "meta")
-# Those of them whose kernels take the class losses.
-CLASS_DEVICES = KERNEL_DEVICES
-# And the overlap losses and compounds.
-OVERLAP_DEVICES = ("cpu", "meta")
 
 
 def sums_length(input: Tensor, reduction: str) -> int:

@@ -140,4 +140,4 @@ def _runs(program: _program.Program, dice: Overlap, input: Tensor, target: Tenso
 
 
 def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
-    return input.device.type in _ops.OVERLAP_DEVICES and autograd.has_kernel(input, *others)
+    return input.device.type in _ops.KERNEL_DEVICES and autograd.has_kernel(input, *others)

@@ -14,7 +14,7 @@ import torch
 
 import fusedloss
 from fusedloss import _ops
-from tests.emulator import classwise, elementwise
+from tests.emulator import classwise, elementwise, overlap
 
 
 @contextlib.contextmanager
@@ -79,11 +79,14 @@ def emulated():
     with (
         elementwise.recorded(),
         classwise.recorded(),
+        overlap.recorded(),
         replaced_ops(
             elementwise_forward=elementwise.forward,
             elementwise_backward=elementwise.backward,
             classwise_forward=classwise.forward,
             classwise_backward=classwise.backward,
+            overlap_forward=overlap.forward,
+            overlap_backward=overlap.backward,
             scale_gradient_=elementwise.scale_,
         ),
     ):

@@ -13,7 +13,7 @@ from tests.cases import FLOATS, LAYOUTS
 from tests.compound_cases import LOSSES, NORMALIZERS, expected, make_problem
 from tests.oracle import assert_rounded
 from tests.overlap_cases import IGNORED, PER
-from tests.test_overlap import SIXTEEN, evaluate
+from tests.test_overlap import PLANES, SIXTEEN, evaluate
 
 SHAPE = (3, 4, 5, 6)
 
@@ -67,17 +67,19 @@ def others(row, loss, per, spatial=True):
 @pytest.mark.parametrize("target", ("labels", "labels-column", "soft"))
 @pytest.mark.parametrize("per", PER)
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_target_by_per_by_dtype(real_backend, loss, per, target):
+def test_target_by_per_by_dtype(backend, loss, per, target):
     offset = 5 * LOSSES.index(loss) + 3 * PER.index(per)
-    for row, weighted in enumerate(itertools.product((False, True), (False, True)), offset):
+    table = enumerate(itertools.product((False, True), (False, True)), offset)
+    for row, weighted in backend.thin(table, offset):
         options = others(row, loss, per)
         if weighted[0]:
             options["weight"] = torch.tensor([0.5, 2.0, 0.0, 1.25])
         if weighted[1]:
             options["dice_class_weight"] = torch.tensor([0.0, 2.0, 1.0, 0.25])
         rng = cases.overlap_cases.generator(str(loss), per, target, row)
-        problem = make_problem(loss, SHAPE, target, rng, FLOATS[row % 4], per=per, **options)
-        check(problem, loss, real_backend)
+        shape = (SHAPE, PLANES)[row // 4 % 2]
+        problem = make_problem(loss, shape, target, rng, FLOATS[row % 4], per=per, **options)
+        check(problem, loss, backend)
 
 
 SHAPES = ((2, 3), (3, 2, 7), (2, 3, 3, 4, 3), (5, 3, 1, 1))
@@ -85,46 +87,46 @@ SHAPES = ((2, 3), (3, 2, 7), (2, 3, 3, 4, 3), (5, 3, 1, 1))
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_shapes(real_backend, loss, shape):
-    for row, target in enumerate(("labels", "soft"), len(shape)):
+def test_shapes(backend, loss, shape):
+    for row, target in backend.thin(enumerate(("labels", "soft"), len(shape)), len(str(loss))):
         per = PER[row % 4]
         rng = cases.overlap_cases.generator(str(loss), shape, target)
         options = others(row, loss, per, len(shape) in (4, 5))
-        check(make_problem(loss, shape, target, rng, per=per, **options), loss, real_backend)
+        check(make_problem(loss, shape, target, rng, per=per, **options), loss, backend)
 
 
 @pytest.mark.parametrize("mask", ("none", "target", "nested", "positions", "box"))
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_mask_by_map(real_backend, loss, mask):
+def test_mask_by_map(backend, loss, mask):
     positional = cases.is_positional(loss)
     maps = [*overlap_cases.maps(positional), *overlap_cases.SPATIAL_MAPS, "boundary"]
-    for row, weight_map in enumerate(maps):
+    for row, weight_map in backend.thin(enumerate(maps), LOSSES.index(loss)):
         rng = cases.overlap_cases.generator(str(loss), mask, weight_map)
         options = {"mask": mask, "weight_map": weight_map, "ignore_index": IGNORED}
         options["normalizer"] = NORMALIZERS[row % 5]
-        check(make_problem(loss, SHAPE, "labels", rng, **options), loss, real_backend)
+        check(make_problem(loss, (SHAPE, PLANES)[row % 2], "labels", rng, **options), loss, backend)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", cases.FUNCTIONS)
-def test_layouts(real_backend, name, layout):
+def test_layouts(backend, name, layout):
     loss = next(row for row in LOSSES if row[0] == name)
-    for target in ("labels", "soft"):
+    for target in backend.thin(("labels", "soft"), len(layout)):
         rng = cases.overlap_cases.generator(name, layout, target)
         options = {"mask": "positions", "weight_map": "positions", "ignore_index": IGNORED}
         problem = make_problem(loss, SHAPE, target, rng, **options)
-        check(overlap_cases.placed(problem, layout), loss, real_backend)
+        check(overlap_cases.placed(problem, layout), loss, backend)
 
 
 @pytest.mark.parametrize("target", overlap_cases.BINARY_TARGETS)
 @pytest.mark.parametrize("loss", [LOSSES[3], LOSSES[5], LOSSES[8], LOSSES[9]], ids=str)
-def test_one_channel(real_backend, loss, target):
+def test_one_channel(backend, loss, target):
     """Binary segmentation: an integer or bool target is t itself, in either shape."""
-    for row, per in enumerate(PER):
+    for row, per in backend.thin(enumerate(PER), len(target)):
         rng = cases.overlap_cases.generator(str(loss), target, per)
         options = others(row, loss, per) | {"include_background": True}
         problem = make_problem(loss, (3, 1, 5, 6), target, rng, per=per, **options)
-        check(problem, loss, real_backend)
+        check(problem, loss, backend)
 
 
 def test_is_the_sum_of_the_two_losses():

@@ -11,6 +11,7 @@ from tests.oracle import assert_rounded
 from tests.overlap_cases import ACTIVATIONS, LOSSES, PER, TARGETS, expected, make_problem
 
 SHAPE = (3, 4, 5, 6)
+PLANES = (2, 4, 9, 16)  # of whole packs: the fast CUDA kernels take them
 SIXTEEN = (torch.float16, torch.bfloat16)
 
 
@@ -76,20 +77,18 @@ def others(row, positional, spatial=True, per="sample"):
 @pytest.mark.parametrize("per", PER)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES, ids=str)
-def test_target_by_mask_by_map_by_dtype(real_backend, loss, activation, per):
+def test_target_by_mask_by_map_by_dtype(backend, loss, activation, per):
     """Every loss, activation and kind of pool with every kind of target; the rest in turn."""
     offset = 7 * LOSSES.index(loss) + 3 * ACTIVATIONS.index(activation) + PER.index(per)
-    for row, (target, weighted) in enumerate(itertools.product(TARGETS, (False, True)), offset):
+    table = enumerate(itertools.product(TARGETS, (False, True)), offset)
+    for row, (target, weighted) in backend.thin(table, offset):
         rng = cases.generator(str(loss), activation, per, row)
         options = loss[1] | others(row, activation == "softmax", per=per)
         if weighted:
             options["weight"] = torch.tensor([0.5, 2.0, 0.0, 1.25])
-        check(
-            make_problem(
-                loss[0], SHAPE, activation, target, rng, FLOATS[row % 4], per=per, **options
-            ),
-            real_backend,
-        )
+        shape, dtype = (SHAPE, PLANES)[row // 2 % 2], FLOATS[row % 4]
+        problem = make_problem(loss[0], shape, activation, target, rng, dtype, per=per, **options)
+        check(problem, backend)
 
 
 SHAPES = (
@@ -105,75 +104,78 @@ SHAPES = (
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_shapes(real_backend, shape, activation):
+def test_shapes(backend, shape, activation):
     spatial = len(shape) in (4, 5)
     rows = itertools.product(("labels", "labels-column", "soft"), PER)
-    for row, (target, per) in enumerate(rows, len(shape)):
+    for row, (target, per) in backend.thin(enumerate(rows, len(shape)), len(activation)):
         name, own = LOSSES[row % len(LOSSES)]
         options = own | others(row, activation == "softmax", spatial, per)
         rng = cases.generator(shape, activation, row)
         problem = make_problem(name, shape, activation, target, rng, per=per, **options)
-        check(problem, real_backend)
+        check(problem, backend)
 
 
 @pytest.mark.parametrize("target", cases.BINARY_TARGETS)
 @pytest.mark.parametrize("activation", ("none", "sigmoid"))
-def test_one_channel(real_backend, activation, target):
+def test_one_channel(backend, activation, target):
     """An integer or bool target is t itself, in either shape."""
-    for row, ((name, own), per) in enumerate(itertools.product(LOSSES, PER)):
+    for row, ((name, own), per) in backend.thin(enumerate(itertools.product(LOSSES, PER))):
         options = own | others(row, False, per=per) | {"include_background": True}
         if row % 4 == 0:
             options["weight"] = torch.tensor([2.5])
         rng = cases.generator(target, activation, row)
         problem = make_problem(name, (3, 1, 5, 4), activation, target, rng, per=per, **options)
-        check(problem, real_backend)
+        check(problem, backend)
 
 
 @pytest.mark.parametrize("dtype", cases.LABEL_DTYPES, ids=str)
-def test_labels_of_every_dtype(real_backend, dtype):
-    for row, activation in enumerate(ACTIVATIONS):
+def test_labels_of_every_dtype(backend, dtype):
+    for row, activation in backend.thin(enumerate(ACTIVATIONS), len(str(dtype))):
         rng = cases.generator(dtype, activation)
         options = {"ignore_index": cases.IGNORED, "mask": "target", "per": PER[row]}
-        problem = make_problem("dice_loss", SHAPE, activation, "labels", rng, **options)
-        check(problem.with_(target=problem.target.to(dtype)), real_backend)
+        for shape in (SHAPE, PLANES):
+            problem = make_problem("dice_loss", shape, activation, "labels", rng, **options)
+            check(problem.with_(target=problem.target.to(dtype)), backend)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_layouts(real_backend, activation, layout):
-    for row, target in enumerate(("labels", "labels-column", "soft", "integer")):
+def test_layouts(backend, activation, layout):
+    table = enumerate(("labels", "labels-column", "soft", "integer"))
+    for row, target in backend.thin(table, len(layout)):
         rng = cases.generator(activation, layout, target)
         name, own = LOSSES[2 * row]
         options = own | {"per": PER[row], "mask": "positions", "ignore_index": cases.IGNORED}
         problem = make_problem(name, SHAPE, activation, target, rng, FLOATS[row % 2], **options)
-        check(cases.placed(problem, layout), real_backend)
+        check(cases.placed(problem, layout), backend)
 
 
 @pytest.mark.parametrize("mask", [*cases.masks(False), *cases.SPATIAL_MASKS])
 @pytest.mark.parametrize("target", ("labels", "soft"))
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_mask_with_every_map(real_backend, activation, target, mask):
+def test_every_mask_with_every_map(backend, activation, target, mask):
     positional = activation == "softmax"
     if positional and mask in cases.ELEMENT_MASKS:
         return  # refused: tests/test_overlap_errors.py
     maps = [*cases.maps(positional), *cases.SPATIAL_MAPS]
     maps += [*cases.OWN_LABELS] if target == "labels" else []
-    for row, weight_map in enumerate(maps):
+    for row, weight_map in backend.thin(enumerate(maps), len(mask) + len(target)):
         rng = cases.generator(activation, target, mask, weight_map)
         name, own = LOSSES[(row + len(mask)) % len(LOSSES)]
         options = own | {"mask": mask, "weight_map": weight_map, "per": PER[row % 4]}
         options["ignore_index"] = cases.IGNORED
-        check(make_problem(name, SHAPE, activation, target, rng, **options), real_backend)
+        shape = (SHAPE, PLANES)[row % 2]
+        check(make_problem(name, shape, activation, target, rng, **options), backend)
 
 
 @pytest.mark.parametrize("dtypes", list(itertools.product(FLOATS, FLOATS)), ids=str)
-def test_mixed_dtypes(real_backend, dtypes):
+def test_mixed_dtypes(backend, dtypes):
     """Input, target, mask, map and class weight of any dtypes; arithmetic in the widest."""
     rng = cases.generator(dtypes)
     options = {"weight": torch.tensor([1.0, 2.0, 0.5, 0.25]).to(dtypes[1]), "per": "batch"}
     options |= {"mask": "float-column", "weight_map": "positions"}
-    problem = make_problem("dice_loss", SHAPE, "softmax", "soft", rng, dtypes[0], **options)
-    check(problem.with_(target=problem.target.to(dtypes[1])), real_backend)
+    problem = make_problem("dice_loss", PLANES, "softmax", "soft", rng, dtypes[0], **options)
+    check(problem.with_(target=problem.target.to(dtypes[1])), backend)
 
 
 def test_soft_counts_of_a_small_example():

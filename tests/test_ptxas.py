@@ -2,7 +2,7 @@
 
 The kernels of region and weight programs (for the class losses, also those of probabilities and of
 any strides) are the exception: they call functions, have values in local memory by design, and may
-spill a little around the calls.
+spill a little around the calls. The overlap kernels of any strides may call one for every element.
 
 It needs nvcc and no GPU. `FUSEDLOSS_KERNEL_TABLE=1 pytest tests/test_ptxas.py -m slow -s` prints
 registers and spilled bytes of every kernel.
@@ -22,9 +22,11 @@ ARCHS = ("sm_80", "sm_90")
 MOST_REGISTERS = 128  # two blocks of 256 threads on every multiprocessor
 PROGRAMS = re.compile(
     r"elementwise_(vector|strided)INS0_5OneOf|class_strided|"
-    r"class_(columns|staged|rows)I(\w|NS_\d+\w+?E)Lb0E"
+    r"class_(columns|staged|rows)I(\w|NS_\d+\w+?E)Lb0E|"
+    r"overlap_kernelINS0_11(Planar|Staged)CellsI(\w|NS_\d+\w+?E)?Lb1E"
 )
-WIDE = re.compile("elementwise_vector|class_staged|class_rows")
+CALLS_BY_ELEMENT = re.compile("overlap_kernelINS0_12StridedCells")
+WIDE = re.compile("elementwise_vector|class_staged|class_rows|overlap_kernelINS0_11PlanarCellsIf")
 MOST_SPILLS = 640  # bytes stored and loaded by such a kernel
 
 pytestmark = [
@@ -68,6 +70,8 @@ def test_kernels(arch, source, tmp_path):
             continue  # a function; what it costs is counted in the kernels that call it
         if PROGRAMS.search(name):
             assert spills <= MOST_SPILLS, (name, spills)
+        elif CALLS_BY_ELEMENT.search(name):
+            assert spills <= 10 * MOST_SPILLS, (name, spills)
         else:
             # A device assert is a call, and its arguments are on the stack.
             asserts = name in kernels and "__assertfail" in kernels[name]

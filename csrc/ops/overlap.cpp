@@ -13,6 +13,7 @@
 #include "cpu/overlap.h"
 #include "ops/bad_label.h"
 #include "ops/driver_call.h"
+#include "ops/overlap_cuda.h"
 #include "ops/tensor_view.h"
 
 namespace fusedloss::ops {
@@ -78,9 +79,13 @@ std::tuple<Tensor, Tensor, Tensor> overlap_forward(std::string words, std::vecto
   OverlapParams params;
   make_params(arguments, tensors, &params);
   params.sums = static_cast<double*>(sums.mutable_data_ptr());
-  const auto forward =
-      computes_in_double(params) ? cpu::overlap_forward<double> : cpu::overlap_forward<float>;
-  check(forward(params, parallel_for), arguments, params);
+  if (logits.is_cuda()) {
+    cuda_overlap(params, logits);
+  } else {
+    const auto forward =
+        computes_in_double(params) ? cpu::overlap_forward<double> : cpu::overlap_forward<float>;
+    check(forward(params, parallel_for), arguments, params);
+  }
   return {loss, gradient, sums};
 }
 
@@ -98,9 +103,13 @@ Tensor overlap_backward(std::string words, std::vector<double> numbers, int64_t 
   OverlapParams params;
   make_params(arguments, tensors, &params);
   params.sums = const_cast<double*>(static_cast<const double*>(sums.const_data_ptr()));
-  const auto backward =
-      computes_in_double(params) ? cpu::overlap_backward<double> : cpu::overlap_backward<float>;
-  backward(params, parallel_for);
+  if (arguments.input.is_cuda()) {
+    cuda_overlap(params, arguments.input);
+  } else {
+    const auto backward =
+        computes_in_double(params) ? cpu::overlap_backward<double> : cpu::overlap_backward<float>;
+    backward(params, parallel_for);
+  }
   return gradient;
 }
 
@@ -121,5 +130,12 @@ STABLE_TORCH_LIBRARY_IMPL(fusedloss, CPU, library) {
   library.impl("overlap_forward", TORCH_BOX(&overlap_forward));
   library.impl("overlap_backward", TORCH_BOX(&overlap_backward));
 }
+
+#if defined(FL_WITH_CUDA)
+STABLE_TORCH_LIBRARY_IMPL(fusedloss, CUDA, library) {
+  library.impl("overlap_forward", TORCH_BOX(&overlap_forward));
+  library.impl("overlap_backward", TORCH_BOX(&overlap_backward));
+}
+#endif
 
 }  // namespace fusedloss::ops
