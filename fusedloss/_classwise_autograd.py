@@ -141,7 +141,7 @@ def _op_arguments(
     program = autograd.compiled(region, source, *read)
     if program is None:
         return None
-    if not _has_kernel(input, target, weight, weight_map, *program.tensors):
+    if not autograd.has_kernel(input, target, weight, weight_map, *program.tensors):
         return None
     formula = CLASSWISE[name]
     default = formula.index_normalizer if has_labels else formula.probability_normalizer
@@ -177,10 +177,6 @@ def _op_arguments(
     if input.dtype not in autograd.WIDE and reference.result_dtype(input) is torch.float32:
         line += " float_result"
     return line, numbers, others, (program.region, program.source)
-
-
-def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
-    return input.device.type in _ops.KERNEL_DEVICES and autograd.has_kernel(input, *others)
 
 
 def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:

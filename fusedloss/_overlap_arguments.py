@@ -5,7 +5,7 @@ code of the two programs. None where no kernel can serve a call."""
 import torch
 from torch import Tensor
 
-from . import _ops, _program, autograd, reference
+from . import _program, autograd, reference
 from ._labels import with_channels
 from ._overlap_call import Compound, Operands, Overlap, Pointwise, holds_labels
 from .reference._class_formulas import CLASSWISE
@@ -57,7 +57,7 @@ def _arguments(dice: Overlap, operands: Operands, reduction: str, compound: Comp
     pools_weight = weight if compound is None else compound.dice_class_weight
     part = None if compound is None else compound.pointwise
     tensors = (target, weight, pools_weight, weight_map, *program.tensors)
-    if not _has_kernel(input, *tensors):
+    if not autograd.has_kernel(input, *tensors):
         return None
     words = [dice.name, reduction, "weights", *_words(dice, labels)]
     numbers = (*program.constants, *dice.smooth, dice.alpha, dice.beta, dice.gamma)
@@ -137,7 +137,3 @@ def _runs(program: _program.Program, dice: Overlap, input: Tensor, target: Tenso
         return False
     compares = _program.TARGET_COMPARE in opcodes or _program.TARGET_ISFINITE in opcodes
     return not (compares and dice.positional and not labels and input.shape[1] != 1)
-
-
-def _has_kernel(input: Tensor, *others: Tensor | None) -> bool:
-    return input.device.type in _ops.KERNEL_DEVICES and autograd.has_kernel(input, *others)

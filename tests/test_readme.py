@@ -85,6 +85,14 @@ INLINE = [
 ]
 
 
+def is_program(name: str) -> bool:
+    """Whether ``python -m name`` runs something."""
+    module = importlib.util.find_spec(name)
+    if module.submodule_search_locations is not None:
+        return importlib.util.find_spec(f"{name}.__main__") is not None
+    return 'if __name__ == "__main__":' in Path(module.origin).read_text()
+
+
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS + INLINE))
 def test_commands_exist(command):
     program, *words = shlex.split(command)
@@ -93,7 +101,7 @@ def test_commands_exist(command):
         assert words[0] in targets
         assert {word.partition("=")[0] for word in words[1:]} <= {"ARGS", "PYTHON", "TORCH"}
     elif program == "python":
-        assert words[0] == "-m" and importlib.util.find_spec(f"{words[1]}.__main__")
+        assert words[0] == "-m" and is_program(words[1])
     else:
         assert program == "pip" and words[0] == "install"
         extra = re.search(r"\[(\w+)\]", words[-1])
