@@ -387,16 +387,14 @@ def test_tensor_subclass_parameter():
 def test_compile_with_one_tensor_in_several_places(name):
     """Dynamo refuses it as two inputs of an autograd.Function."""
     input = torch.randn(2, 3, 4, 5, requires_grad=True)
+    target, options = torch.randint(0, 3, (2, 1, 4, 5)), ("mask", "weight_map")
     if name == "mse_loss":
         target, options = torch.randn(2, 3, 4, 5), ("mask", "weight")
-    else:
-        target, options = torch.randint(0, 3, (2, 1, 4, 5)), ("mask", "weight_map")
 
     def loss(input, target):
         return getattr(F, name)(input, target, **dict.fromkeys(options, target))
 
-    torch._dynamo.reset()
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
-    values = [call(input, target) for call in (compiled, loss)]
+    values = compiled(input, target), loss(input, target)
     assert torch.equal(*values)
     assert torch.equal(*(torch.autograd.grad(value, input)[0] for value in values))
