@@ -49,6 +49,12 @@ class GradientBlock {
   }
 
  private:
+  using Class = ClassOfCells<O, kLanes>;
+  // The gradient of a class; an element that takes part has one, also where it is 0.
+  struct Slopes {
+    Values of;
+    bool takes_part[kLanes];
+  };
   // What the slopes of a position's classes have in common.
   struct Shared {
     Exponentials<O, kLanes> sums;
@@ -92,23 +98,23 @@ class GradientBlock {
       } else {
         x = cells.input(c);
       }
-      const Element own = factors.element(at, t, c);
-      bool takes_part[kLanes];
-      Values slopes = pool_slopes(entry, shared, x, t, own, takes_part);
+      const Class of{c, entry, x, t, factors.element(at, t, c)};
+      Slopes slopes = pool_slopes(of, shared);
       if constexpr (kPointwise) {
         if (call_.pointwise.is_classwise()) {
-          add_position_slopes(entry, shared, at, c, x, t, slopes, takes_part);
+          add_position_slopes(of, shared, at, slopes);
         } else if (call_.pointwise) {
-          add_element_slopes(cells, entry, c, x, t, own, slopes, takes_part);
+          add_element_slopes(cells, of, slopes);
         }
       }
       if (call_.pass == Pass::kForwardGradient) {  // core/stored_gradient.h
 #pragma unroll
         for (int lane = 0; lane < kLanes; ++lane) {
-          if (takes_part[lane] && slopes.at[lane] == O(0)) slopes.at[lane] = -O(0);
+          O& slope = slopes.of.at[lane];
+          if (slopes.takes_part[lane] && slope == O(0)) slope = -O(0);
         }
       }
-      cells.store(c, slopes);
+      cells.store(c, slopes.of);
     }
   }
 
@@ -190,100 +196,93 @@ class GradientBlock {
     });
   }
 
-  __device__ __forceinline__ Values pool_slopes(const ClassEntry<O>& entry, const Shared& shared,
-                                                const Values& x, const Values& t,
-                                                const Element& own,
-                                                bool (&takes_part)[kLanes]) const {
-    Values slopes;
+  __device__ __forceinline__ Slopes pool_slopes(const Class& of, const Shared& shared) const {
+    Slopes slopes;
     if (call_.activation == Activation::kSoftmax) {
-      const Values e = shared.sums.of(x);
+      const Values e = shared.sums.of(of.x);
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         const O p = e.at[lane] * shared.sums.inverse.at[lane];
-        const O s = slope_at(entry, own.w.at[lane], t.at[lane], p);
-        takes_part[lane] = shared.lives[lane];
-        slopes.at[lane] = takes_part[lane] ? p * (s - shared.dot.at[lane]) : O(0);
+        const O s = slope_at(of, lane, p);
+        slopes.takes_part[lane] = shared.lives[lane];
+        slopes.of.at[lane] = shared.lives[lane] ? p * (s - shared.dot.at[lane]) : O(0);
       }
       return slopes;
     }
     const bool sigmoid = call_.activation == Activation::kSigmoid;
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
-      takes_part[lane] = entry.is_live() && own.w.at[lane] != O(0);
-      O p = x.at[lane], turn = O(1);
+      O p = of.x.at[lane], turn = O(1);
       if (sigmoid) {
-        const math::Logistic<O> logistic(x.at[lane]);
+        const math::Logistic<O> logistic(of.x.at[lane]);
         p = logistic.sigmoid();
         turn = p * logistic.sigmoid_of_minus();
       }
-      const O s = slope_at(entry, own.w.at[lane], t.at[lane], p);
-      slopes.at[lane] = takes_part[lane] ? s * turn : O(0);
+      slopes.takes_part[lane] = of.entry.is_live() && of.own.w.at[lane] != O(0);
+      slopes.of.at[lane] = slopes.takes_part[lane] ? slope_at(of, lane, p) * turn : O(0);
     }
     return slopes;
   }
 
   // 0 where the element has none.
-  __device__ __forceinline__ O slope_at(const ClassEntry<O>& entry, O w, O t, O p) const {
-    if (!entry.is_live() || w == O(0)) return O(0);
-    const SlopeTerms slope = slope_terms(entry, w, t);
+  __device__ __forceinline__ O slope_at(const Class& of, int lane, O p) const {
+    const O w = of.own.w.at[lane];
+    if (!of.entry.is_live() || w == O(0)) return O(0);
+    const SlopeTerms slope = slope_terms(of.entry, w, of.t.at[lane]);
     return slope.first + slope.second * p;
   }
 
-  __device__ __forceinline__ void add_position_slopes(const ClassEntry<O>& entry,
-                                                      const Shared& shared, const Position& at,
-                                                      int64_t c, const Values& x, const Values& t,
-                                                      Values& slopes,
-                                                      bool (&takes_part)[kLanes]) const {
+  __device__ __forceinline__ void add_position_slopes(const Class& of, const Shared& shared,
+                                                      const Position& at, Slopes& slopes) const {
     if constexpr (kGeneral) {
-      if (!call_.has_labels) return add_probability_slopes(entry, shared, x, t, slopes, takes_part);
+      if (!call_.has_labels) return add_probability_slopes(of, shared, slopes);
     }
-    const Values e = shared.sums.of(x);
+    const Values e = shared.sums.of(of.x);
     const bool smooths = call_.pointwise.label_smoothing != 0;
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
       if (shared.weight.at[lane] == O(0)) continue;
-      const bool is_label = at.label[lane] == c;
+      const bool is_label = at.label[lane] == of.c;
       O slope = is_label ? -shared.label.at[lane] : shared.all.at[lane] * e.at[lane];
-      if (smooths && !is_label) slope -= shared.base.at[lane] * entry.weight;
-      slopes.at[lane] += slope;
-      takes_part[lane] = true;
+      if (smooths && !is_label) slope -= shared.base.at[lane] * of.entry.weight;
+      slopes.of.at[lane] += slope;
+      slopes.takes_part[lane] = true;
     }
   }
 
   // Here shared.all is the sum that all classes share, shared.label the sum without the largest.
-  __device__ __forceinline__ void add_probability_slopes(const ClassEntry<O>& entry,
-                                                         const Shared& shared, const Values& x,
-                                                         const Values& t, Values& slopes,
-                                                         bool (&takes_part)[kLanes]) const {
+  __device__ __forceinline__ void add_probability_slopes(const Class& of, const Shared& shared,
+                                                         Slopes& slopes) const {
+    const O w = of.entry.weight;
     visit_class_part<O, kGeneral>(call_, O(0), [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
         if (shared.weight.at[lane] == O(0)) continue;
         const O sum = shared.sums.sum.at[lane];
-        const ClassTerms<O> terms{x.at[lane], shared.sums.largest.at[lane], sum, math::log(sum),
+        const ClassTerms<O> terms{of.x.at[lane], shared.sums.largest.at[lane], sum, math::log(sum),
                                   shared.label.at[lane]};
         const ClassResult<O> result = loss.of_class(terms);
-        const O share = ProbabilityPart<O, kLanes>::share(call_, t.at[lane]);
-        const O own = entry.weight == O(0) ? O(0) : entry.weight * share * result.own;
-        slopes.at[lane] += shared.weight.at[lane] * (shared.all.at[lane] * result.z - own);
-        takes_part[lane] = true;
+        const O share = ProbabilityPart<O, kLanes>::share(call_, of.t.at[lane]);
+        const O own = w == O(0) ? O(0) : w * share * result.own;
+        slopes.of.at[lane] += shared.weight.at[lane] * (shared.all.at[lane] * result.z - own);
+        slopes.takes_part[lane] = true;
       }
     });
   }
 
-  __device__ __forceinline__ void add_element_slopes(const Cells& cells, const ClassEntry<O>& entry,
-                                                     int64_t c, const Values& x, const Values& t,
-                                                     const Element& own, Values& slopes,
-                                                     bool (&takes_part)[kLanes]) const {
-    const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c) : everywhere<O, kLanes>(O(1));
+  __device__ __forceinline__ void add_element_slopes(const Cells& cells, const Class& of,
+                                                     Slopes& slopes) const {
+    const Values q =
+        call_.pointwise.pos_weight ? cells.pos_weight(of.c) : everywhere<O, kLanes>(O(1));
     visit_element_part<kGeneral>(loss_, [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
-        const O factor = mask_times_weight(own.w.at[lane], entry.weight);
+        const O factor = mask_times_weight(of.own.w.at[lane], of.entry.weight);
         const O weight = mask_times_weight(factor, scale_);
         if (weight == O(0)) continue;
-        slopes.at[lane] += weight * element_derivative(loss, x.at[lane], t.at[lane], q.at[lane]);
-        takes_part[lane] = true;
+        slopes.of.at[lane] +=
+            weight * element_derivative(loss, of.x.at[lane], of.t.at[lane], q.at[lane]);
+        slopes.takes_part[lane] = true;
       }
     });
   }

@@ -29,6 +29,15 @@ struct CellElement {
   Pack<O, kLanes> mask, w;
 };
 
+// A class of the positions.
+template <class O, int kLanes>
+struct ClassOfCells {
+  int64_t c;
+  ClassEntry<O> entry;
+  Pack<O, kLanes> x, t;
+  CellElement<O, kLanes> own;
+};
+
 template <class Cells>
 class CellFactors {
  public:

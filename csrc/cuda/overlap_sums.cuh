@@ -67,8 +67,16 @@ class SumsBlock {
   }
 
  private:
+  using Class = ClassOfCells<O, kLanes>;
   struct SoftSums {
     O of[3] = {};
+  };
+  // What the classes of a thread's positions add to.
+  struct Gathered {
+    SoftSums soft;  // of one class
+    Tally& tally;
+    Values largest_mask{};
+    bool valid_labels = true;
   };
 
   __device__ __forceinline__ int64_t classes() const { return call_.params.classes; }
@@ -129,8 +137,7 @@ class SumsBlock {
     Exponentials<O, kLanes> sums{};
     if (takes && call_.activation == Activation::kSoftmax) prepare(cells, at, sums, tally);
     const bool warp_takes = __any_sync(0xffffffffu, takes);
-    Values largest_mask{};
-    bool valid_labels = true;
+    Gathered to{{}, tally};
 #pragma unroll 1
     for (int64_t group = 0; group < classes(); group += kClassGroup) {
       const int64_t past = group + kClassGroup, end = past < classes() ? past : classes();
@@ -145,21 +152,22 @@ class SumsBlock {
         } else if (takes) {
           x = cells.input(c);
         }
-        SoftSums soft;
+        to.soft = {};
         if (takes) {
-          add_class(cells, factors, at, sums, c, x, entry, soft, tally, largest_mask, valid_labels);
+          const Values t = factors.target(at, c);
+          add_class(cells, at, sums, {c, entry, x, t, factors.element(at, t, c)}, to);
         }
-        if (entry.exists()) add_to_warp(soft, static_cast<int>(c - group));
+        if (entry.exists()) add_to_warp(to.soft, static_cast<int>(c - group));
       }
       if (classes() > kClassGroup) {  // a chunk is one step then
         write_counts(chunk, group);
         clear_counts(counts_);
       }
     }
-    assert(valid_labels && "target must be a class index where it takes part");
+    assert(to.valid_labels && "target must be a class index where it takes part");
     if constexpr (kPointwise) {
 #pragma unroll
-      for (int lane = 0; lane < kLanes; ++lane) tally.sum[kPositions] += largest_mask.at[lane];
+      for (int lane = 0; lane < kLanes; ++lane) tally.sum[kPositions] += to.largest_mask.at[lane];
     }
     if (!selects_elements()) count_selected(at, tally);
   }
@@ -237,58 +245,55 @@ class SumsBlock {
     tally.sum[kTotal] += w * value;
   }
 
-  __device__ __forceinline__ void add_class(const Cells& cells, const CellFactors<Cells>& factors,
-                                            const Position& at, const Exponentials<O, kLanes>& sums,
-                                            int64_t c, const Values& x, const ClassEntry<O>& entry,
-                                            SoftSums& soft, Tally& tally, Values& largest_mask,
-                                            bool& valid_labels) const {
-    const Values t = factors.target(at, c);
-    const Element own = factors.element(at, t, c);
-    const Values p = activated(call_.activation, sums, x);
+  __device__ __forceinline__ void add_class(const Cells& cells, const Position& at,
+                                            const Exponentials<O, kLanes>& sums, const Class& of,
+                                            Gathered& to) const {
+    const Values p = activated(call_.activation, sums, of.x);
     const bool squared = call_.rules.squared;
     bool labelled = true;
 #pragma unroll
     for (int lane = 0; lane < kLanes; ++lane) {
-      const O w = own.w.at[lane], q = p.at[lane], g = t.at[lane];
-      if (!entry.exists() || w == O(0)) continue;
-      soft.of[0] += w * (q * g);
-      soft.of[1] += w * (squared ? q * q : q);
-      soft.of[2] += w * (squared ? g * g : g);
+      const O w = of.own.w.at[lane], q = p.at[lane], g = of.t.at[lane];
+      if (!of.entry.exists() || w == O(0)) continue;
+      to.soft.of[0] += w * (q * g);
+      to.soft.of[1] += w * (squared ? q * q : q);
+      to.soft.of[2] += w * (squared ? g * g : g);
       labelled &= at.label[lane] >= 0;
     }
-    if (c >= call_.rules.pools.first_class() && selects_elements()) {
+    if (of.c >= call_.rules.pools.first_class() && selects_elements()) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
-        tally.sum[kDiceSelected] += static_cast<O>(own.mask.at[lane] != O(0));
+        to.tally.sum[kDiceSelected] += static_cast<O>(of.own.mask.at[lane] != O(0));
       }
     }
     if constexpr (kPointwise) {
       if (call_.pointwise && !call_.pointwise.is_classwise()) {
-        labelled &= add_elements(cells, at, own, c, entry.weight, x, t, tally, largest_mask);
+        labelled &= add_elements(cells, at, of, to);
       }
     }
-    if (call_.has_labels) valid_labels &= labelled;
+    if (call_.has_labels) to.valid_labels &= labelled;
   }
 
   // The pointwise part where it has a loss of each element; whether all that count have a label.
   __device__ __forceinline__ bool add_elements(const Cells& cells, const Position& at,
-                                               const Element& own, int64_t c, O class_weight,
-                                               const Values& x, const Values& t, Tally& tally,
-                                               Values& largest_mask) const {
-    const Values q = call_.pointwise.pos_weight ? cells.pos_weight(c) : everywhere<O, kLanes>(O(1));
+                                               const Class& of, Gathered& to) const {
+    const Values q =
+        call_.pointwise.pos_weight ? cells.pos_weight(of.c) : everywhere<O, kLanes>(O(1));
     bool labelled = true;
     visit_element_part<kGeneral>(loss_, [&](const auto& loss) {
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) {
-        const O mask = own.mask.at[lane];
-        const O factor = mask_times_weight(own.w.at[lane], class_weight);
-        tally.sum[kMask] += mask;
-        tally.sum[kSelected] += static_cast<O>(mask != O(0));
-        largest_mask.at[lane] = c == 0 ? mask : mask_or(mask, largest_mask.at[lane]);
+        const O mask = of.own.mask.at[lane];
+        const O factor = mask_times_weight(of.own.w.at[lane], of.entry.weight);
+        O& largest = to.largest_mask.at[lane];
+        to.tally.sum[kMask] += mask;
+        to.tally.sum[kSelected] += static_cast<O>(mask != O(0));
+        largest = of.c == 0 ? mask : mask_or(mask, largest);
         if (factor == O(0)) continue;
         labelled &= at.label[lane] >= 0;
-        tally.sum[kWeights] += factor;
-        tally.sum[kTotal] += factor * element_value(loss, x.at[lane], t.at[lane], q.at[lane]);
+        to.tally.sum[kWeights] += factor;
+        to.tally.sum[kTotal] +=
+            factor * element_value(loss, of.x.at[lane], of.t.at[lane], q.at[lane]);
       }
     });
     return labelled;
