@@ -38,8 +38,9 @@ SITE := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .PHONY: demo test test-all bench format clean help build check always
 
+# Threads that wait without spinning: beside other work two that spin share one core's time.
 demo: build
-	$(PY) -m fusedloss.demo $(ARGS)
+	OMP_WAIT_POLICY=passive $(PY) -m fusedloss.demo $(ARGS)
 
 test: check
 	$(PYTEST) -n 2 -m "not slow" $(ARGS)
