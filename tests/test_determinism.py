@@ -23,8 +23,15 @@ def same_bits(got, wanted):
         assert torch.equal(value, right)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("loss", FUNCTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("loss", "shape"),
+    [
+        pytest.param(loss, shape, marks=() if (row + column) % 2 else pytest.mark.slow)
+        for row, loss in enumerate(FUNCTIONS)
+        for column, shape in enumerate(SHAPES)
+    ],
+    ids=str,
+)
 def test_every_number_of_threads_gives_the_same_bits(real_backend, threads, loss, shape):
     index = FUNCTIONS.index(loss) + SHAPES.index(shape)
     for row, reduction in enumerate(REDUCTIONS):
@@ -179,8 +186,15 @@ def derivatives(loss, shape, broadcast, reduction):
     return [value, *stats[:3], *first, *(g for g in second if g is not None)]
 
 
-@pytest.mark.parametrize("broadcast", BROADCASTS)
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
+@pytest.mark.parametrize(
+    ("loss", "broadcast"),
+    [
+        pytest.param(loss, broadcast, marks=() if (row + column) % 2 else pytest.mark.slow)
+        for row, loss in enumerate(LOSSES)
+        for column, broadcast in enumerate(BROADCASTS)
+    ],
+    ids=str,
+)
 def test_the_reference_has_the_same_bits_for_every_number_of_threads(threads, loss, broadcast):
     row = LOSSES.index(loss) + list(BROADCASTS).index(broadcast)
     shape = ((3, 70_001), (2, 3, 97, 301), (1, 200_003), (1, 1, 501, 403))[row % 4]

@@ -9,6 +9,8 @@ must be found exactly once, so that a row cannot outlive the code that it breaks
 import dataclasses
 import pathlib
 
+import pytest
+
 from . import builder
 
 _SOURCES = {".h", ".hpp", ".cuh", ".cu", ".cpp", ".inl"}
@@ -34,6 +36,14 @@ class Mutant:
         if not self.old or found != 1:
             raise ValueError(f"mutant {self.name!r}: {self.old!r} is {found} times in {self.file}")
         return original.replace(self.old, self.new)
+
+
+def quick_and_slow(mutants):
+    """Rows of a table: each is a build of its own, so every other one is left to the slow suite."""
+    return [
+        pytest.param(mutant, marks=pytest.mark.slow if row % 2 else (), id=str(mutant))
+        for row, mutant in enumerate(mutants)
+    ]
 
 
 def _folders(project, mutant):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from . import builder, elementwise
-from .mutants import Mutant, mutated
+from .mutants import Mutant, mutated, quick_and_slow
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
@@ -361,7 +361,7 @@ def test_small_selection_is_right():
     assert not findings(elementwise.SMALL, 0) - {"uncoalesced"}
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+@pytest.mark.parametrize("mutant", quick_and_slow(MUTANTS))
 def test_mutant_is_caught(mutant):
     project = mutated(elementwise.SMALL, mutant)
     seen = set()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from . import builder, runtime, sample
-from .mutants import Mutant, mutated
+from .mutants import Mutant, mutated, quick_and_slow
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
@@ -260,7 +260,7 @@ def test_a_seed_repeats_its_schedule():
     assert errors[0] == errors[1] != []
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+@pytest.mark.parametrize("mutant", quick_and_slow(MUTANTS))
 def test_mutant_is_caught(mutant):
     project = mutated(FLOAT_ONLY, mutant)
     # 10,003 elements, 3 of them in the tail; one off a 16-byte border for the head.
