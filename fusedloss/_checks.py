@@ -295,6 +295,8 @@ def _refuse_target_shape(target: Tensor, shape) -> NoReturn:
             "takes them as torch.nn.functional.one_hot(target, "
             f"{shape[1]}).movedim(-1, 1)"
         )
+    if target.shape == shape[:1] + shape[2:] != shape and shape[1] == 1:
+        advice = "target.unsqueeze(1) has its one channel"
     raise ValueError(
         f"target must have the shape of input, got target {shape_text(target.shape)} for input "
         f"{shape_text(shape)}; {advice}"

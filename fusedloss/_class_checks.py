@@ -146,6 +146,9 @@ def _refuse_shape(name: str, accepted: str, input: Tensor, target: Tensor) -> No
     message += f"{shape_text(positions(input.shape))}, with or without a channel dim of size 1"
     if accepted != "none":
         message += f", or probabilities of shape {shape_text(input.shape)}"
+    advice = ""
+    if target.shape == input.shape[:-1]:
+        advice = "; the classes are along dim 1 of input, as input.movedim(-1, 1) has them"
     raise ValueError(
-        f"{message}, for input {shape_text(input.shape)}; got {shape_text(target.shape)}"
+        f"{message}, for input {shape_text(input.shape)}; got {shape_text(target.shape)}{advice}"
     )

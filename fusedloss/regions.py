@@ -42,6 +42,17 @@ class Region(Expression):
     def __invert__(self):
         return Not(self)
 
+    def _refuse_arithmetic(self, other):
+        if isinstance(other, Expression):
+            return NotImplemented  # a weight source says it better
+        raise TypeError(
+            f"a region is no number: {self.text()}; as a weight of 0 and 1 it is "
+            "fl.normalized(region), and regions combine with & | ~"
+        )
+
+    __add__ = __radd__ = __sub__ = __rsub__ = _refuse_arithmetic
+    __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refuse_arithmetic
+
     def __bool__(self):
         raise TypeError(
             f"a region has no truth value: {self.text()}; combine regions with & | ~ "

@@ -113,6 +113,7 @@ VALUE = [
         ["target (2, 4, 5)", "cross_entropy", "one_hot(target, 3).movedim(-1, 1)"],
     ),
     ("mse_loss", {"target": ones(2, 4, 5)}, ["target (2, 4, 5)", "expand"]),
+    ("mse_loss", {"input": ones(2, 1, 5), "target": ones(2, 5)}, ["target.unsqueeze(1)"]),
     # masks: the number of dims decides
     (
         "mse_loss",

@@ -32,6 +32,9 @@ TENSORS = {
     "valid": rand(2, 16, 20) > 0.3,
     "drawn": rand(2, 1, 16, 20) > 0.6,
     "importance": rand(*SHAPE),
+    "tokens": 6 * rand(3, 12, 40) - 3,  # (N, T, V), as a language model has them
+    "words": (40 * rand(3, 12)).long(),
+    "counts": torch.tensor([12, 5, 8]),
     "found": torch.tensor([[[2, 3, 13, 11]], [[-5, 8, 7, 99]]]),
 }
 
@@ -175,6 +178,12 @@ def mse_near_label_boundaries(x, t, labels):
     return loss, (weight * (x - t) ** 2).sum() / (weight * torch.ones_like(x)).sum()
 
 
+def cross_entropy_of_padded_tokens(tokens, words, counts):
+    loss = fl.cross_entropy(tokens.movedim(-1, 1), words, mask=fl.lengths(counts))
+    real = torch.arange(12) < counts[:, None]
+    return loss, F.cross_entropy(tokens[real], words[real])
+
+
 EXAMPLES = (
     l1_where_the_target_is_positive,
     mse_where_the_prediction_varies,
@@ -192,6 +201,7 @@ EXAMPLES = (
     bce_in_a_circle,
     cross_entropy_with_heavy_borders,
     mse_near_label_boundaries,
+    cross_entropy_of_padded_tokens,
 )
 
 

@@ -139,6 +139,8 @@ CONSTRUCTION = [
     # the algebra of sources
     (lambda: EDGES * (fl.target > 0), TypeError, ["operand of *", "fl.target > 0", "normalized"]),
     (lambda: (fl.target > 0) + EDGES, TypeError, ["operand of +", "fl.normalized(region)"]),
+    (lambda: 1 + 4 * (fl.target > 0), TypeError, ["no number: fl.target > 0", "fl.normalized"]),
+    (lambda: X * fl.center(), TypeError, ["region"]),
     (lambda: EDGES - "1", TypeError, ["operand of -", "number", "str"]),
     (lambda: EDGES * True, TypeError, ["operand of *", "number", "bool"]),
     (lambda: EDGES + NAN, ValueError, ["operand of +", "finite", "nan"]),
