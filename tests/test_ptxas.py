@@ -21,11 +21,11 @@ SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
 ARCHS = ("sm_80", "sm_90")
 MOST_REGISTERS = 128  # two blocks of 256 threads on every multiprocessor
 PROGRAMS = re.compile(
-    r"elementwise_vectorINS0_5OneOf|class_strided|"
+    r"elementwise_(vector|strided)INS0_5OneOf|class_strided|"
     r"class_(columns|staged|rows)I(\w|NS_\d+\w+?E)Lb0E|"
     r"overlap_kernelINS0_11(Planar|Staged)CellsI(\w|NS_\d+\w+?E)?Lb1E"
 )
-CALLS_BY_ELEMENT = re.compile("overlap_kernelINS0_12StridedCells|elementwise_stridedINS0_5OneOf")
+CALLS_BY_ELEMENT = re.compile("overlap_kernelINS0_12StridedCells")
 WIDE = re.compile("elementwise_vector|class_staged|class_rows|overlap_kernelINS0_11PlanarCellsIf")
 MOST_SPILLS = 640  # bytes stored and loaded by such a kernel
 

@@ -80,6 +80,10 @@ __device__ __forceinline__ const Operand& at_elements(const ClassOperand& operan
   return operand.positions;
 }
 
+// Whether a family's channels may be beside its index space; one over elements has them in it.
+template <class Params>
+constexpr bool kAside = requires(const Params& params) { params.classes; };
+
 // Where the channels of an element's position lie in the input.
 struct ChannelOffsets {
   int64_t count, first, stride;
@@ -89,7 +93,7 @@ struct ChannelOffsets {
     const Extents& extents = params.extents;
     const Operand& input = at_elements(params.input);
     const ChannelsAside& aside = params.bindings.input_channels;
-    if (aside.count != 1) {
+    if (kAside<Params> && aside.count != 1) {
       count = aside.count;
       stride = aside.stride;
     } else {
@@ -105,6 +109,8 @@ struct ChannelOffsets {
 
 template <class O, class Params, class Where = Coordinates>
 struct ElementSource {
+  static constexpr bool kChannelsAside = kAside<Params>;
+
   const Params& params;
   const Where& coordinates;
   int64_t target_shift = 0;  // to one of the target's channels aside
@@ -125,6 +131,7 @@ struct ElementSource {
 
  private:
   __device__ __forceinline__ int64_t target_offset(const Operand& target) const {
+    if constexpr (!kChannelsAside) return coordinates.offset(target);
     return coordinates.offset(target) + target_shift;
   }
 };

@@ -50,7 +50,7 @@ template <class O, int kSize, class Source>
 __device__ __forceinline__ Pack<O, kSize> target_term(const Instruction& instruction,
                                                       const Bindings& bindings,
                                                       const Source& source) {
-  if constexpr (requires { source.target_shift; }) {
+  if constexpr (requires { requires Source::kChannelsAside; }) {
     Source at_channel = source;
     O result = O(1);
 #pragma unroll 1
