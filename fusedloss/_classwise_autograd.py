@@ -1,89 +1,18 @@
 """The class family between its checked arguments and what computes them; as `autograd.py` does for
-the elementwise family, whose rules for gradients and saved tensors hold here too.
+the elementwise family.
 
-    functional/class_losses.py -> classwise() -> reference           transforms, ...
-                                              -> forward op          no gradient wanted
-                                              -> ClasswiseLoss       eager
-                                              -> CompiledClasswise   torch.compile, torch.export
+    functional/class_losses.py -> classwise() -> reference         transforms, ...
+                                              -> _kernel_autograd  else
 """
 
 import torch
 from torch import Tensor
 
-from . import _ops, _transforms, autograd, reference
+from . import _kernel_autograd, autograd, reference
 from ._labels import is_index_target, with_channels
 from .reference import ClassOperands
 from .reference._class_formulas import CLASSWISE
 from .stats import Stats
-
-
-class ClasswiseLoss(torch.autograd.Function):
-    """The loss of an op's arguments, or with `returns_sums` (loss, sums); a gradient for `input`.
-
-    `call` are the op's arguments before `input`, `rest` those of the reference but for input and
-    target.
-    """
-
-    @staticmethod
-    def forward(ctx, input, arguments):
-        call, target, others, code, rest, returns_sums = arguments
-        loss, gradient, sums = _ops.classwise_forward(*call, input, target, others, *code)
-        ctx.call = call, code
-        ctx.rest = rest
-        ctx.gradient = gradient
-        ctx.save_for_backward(input, sums, target, *others)
-        if not returns_sums:
-            return loss
-        ctx.mark_non_differentiable(sums)
-        return loss, sums
-
-    @staticmethod
-    def backward(ctx, grad_output, *_):
-        call, code = ctx.call
-        if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
-            return _differentiable_gradient(ctx, grad_output), None
-        input, sums, target, *others = ctx.saved_tensors
-        if autograd.holds_gradient(call[0]):
-            gradient, ctx.gradient = ctx.gradient, None
-            if gradient is None:  # given away before: once more, to the same bits
-                _, gradient, _ = _ops.classwise_forward(*call, input, target, others, *code)
-            _ops.scale_gradient_(gradient, grad_output)
-            return gradient, None
-        gradient = _ops.classwise_backward(*call, input, target, others, *code, grad_output, sums)
-        return gradient, None
-
-
-class CompiledClasswise(torch.autograd.Function):
-    """The same inside a compiled graph: nothing is changed in place."""
-
-    @staticmethod
-    def forward(ctx, input, call, code, target, *others):
-        loss, gradient, sums = _ops.classwise_forward(*call, input, target, others, *code)
-        ctx.call = call, code
-        ctx.others = len(others)
-        if autograd.holds_gradient(call[0]):
-            ctx.save_for_backward(gradient)
-        else:
-            ctx.save_for_backward(input, sums, target, *others)
-        ctx.mark_non_differentiable(sums)
-        return loss, sums
-
-    @staticmethod
-    def backward(ctx, grad_output, _):
-        call, code = ctx.call
-        if autograd.holds_gradient(call[0]):
-            (gradient,) = ctx.saved_tensors
-            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
-            gradient = torch.where(absent, gradient, gradient * grad_output)
-        else:
-            input, sums, target, *others = ctx.saved_tensors
-            gradient = _ops.classwise_backward(
-                *call, input, target, others, *code, grad_output, sums
-            )
-        return (gradient, None, None, None) + (None,) * ctx.others
-
-
-_apply_eagerly = _transforms.apply_without_transforms(ClasswiseLoss)
 
 
 def classwise(
@@ -102,23 +31,19 @@ def classwise(
         return reference.classwise(*rest, return_stats)
     line, numbers, others, code = arguments
     input, target = operands.input, operands.target
-    if return_stats:
-        line += " sums"
-    if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in autograd.RESCALABLE:
-            line += " gradient"
-        call = line, numbers, operands.ignore_index
-        if torch.compiler.is_compiling():
-            others = autograd.distinct(others)
-            loss, sums = CompiledClasswise.apply(input, call, code, target, *others)
-        else:
-            result = _apply_eagerly(input, (call, target, others, code, rest, return_stats))
-            if not return_stats:
-                return result
-            loss, sums = result
-    else:
-        call = line, numbers, operands.ignore_index
-        loss, _, sums = _ops.classwise_forward(*call, input, target, others, *code)
+
+    def by_reference(wide, goal):
+        return reference.classwise(
+            name,
+            options,
+            operands._replace(input=wide, target=goal),
+            region,
+            reduction,
+            normalizer,
+        )
+
+    call = "classwise", line, (numbers, operands.ignore_index), code
+    loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
     if not return_stats:
         return loss
     return loss, _stats(sums, operands, region, reduction)
@@ -177,19 +102,6 @@ def _op_arguments(
     if input.dtype not in autograd.WIDE and reference.result_dtype(input) is torch.float32:
         line += " float_result"
     return line, numbers, others, (program.region, program.source)
-
-
-def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output: for derivatives of higher order, and
-    for a backward pass under vmap, where the kernels cannot go."""
-    name, options, operands, *rest = ctx.rest
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        input, _, target, *_ = ctx.saved_tensors
-        wide = input.float() if " float_result" in ctx.call[0][0] else input
-        operands = operands._replace(input=wide, target=target)
-        loss = reference.classwise(name, options, operands, *rest)
-    return torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
 
 
 def _stats(sums: Tensor, operands: ClassOperands, region, reduction: str) -> Stats:

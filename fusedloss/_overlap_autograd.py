@@ -1,11 +1,8 @@
 """The overlap losses and compounds between their checked arguments and what computes them; as
-`autograd.py` does for the elementwise family, whose rules for gradients and saved tensors hold here
-too.
+`autograd.py` does for the elementwise family.
 
-    functional/overlap_losses.py  -> overlap()  -> reference        transforms, ...
-    functional/compound_losses.py -> compound() -> forward op       no gradient wanted
-                                                -> OverlapLoss      eager
-                                                -> CompiledOverlap  torch.compile, torch.export
+    functional/overlap_losses.py  -> overlap()  -> reference         transforms, ...
+    functional/compound_losses.py -> compound() -> _kernel_autograd  else
 """
 
 from typing import NamedTuple
@@ -13,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import _ops, _overlap_arguments, _transforms, autograd, reference
+from . import _kernel_autograd, _overlap_arguments, _transforms, autograd, reference
+from ._formats import keep_format
 from ._overlap_call import Compound, Operands, Overlap
 from .stats import Stats
 
@@ -32,72 +30,6 @@ class _Call(NamedTuple):
     def by_reference(self, return_stats: bool):
         function = reference.compound if self.dice is not self.options else reference.overlap
         return function(self.options, self.operands, self.reduction, return_stats)
-
-
-class OverlapLoss(torch.autograd.Function):
-    """The loss of an op's arguments, or with `returns_sums` (loss, sums); a gradient for `input`.
-
-    `call` are the op's arguments before `input`, `checked` is the `_Call`.
-    """
-
-    @staticmethod
-    def forward(ctx, input, arguments):
-        call, target, others, code, checked, returns_sums = arguments
-        loss, gradient, sums = _ops.overlap_forward(*call, input, target, others, *code)
-        ctx.call = call, code
-        ctx.checked = checked
-        ctx.gradient = gradient
-        ctx.save_for_backward(input, sums, target, *others)
-        if not returns_sums:
-            return loss
-        ctx.mark_non_differentiable(sums)
-        return loss, sums
-
-    @staticmethod
-    def backward(ctx, grad_output, *_):
-        call, code = ctx.call
-        if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
-            return _differentiable_gradient(ctx, grad_output), None
-        input, sums, target, *others = ctx.saved_tensors
-        if autograd.holds_gradient(call[0]):
-            gradient, ctx.gradient = ctx.gradient, None
-            if gradient is None:  # given away before: once more, to the same bits
-                _, gradient, _ = _ops.overlap_forward(*call, input, target, others, *code)
-            _ops.scale_gradient_(gradient, grad_output)
-            return gradient, None
-        gradient = _ops.overlap_backward(*call, input, target, others, *code, grad_output, sums)
-        return gradient, None
-
-
-class CompiledOverlap(torch.autograd.Function):
-    """The same inside a compiled graph: nothing is changed in place."""
-
-    @staticmethod
-    def forward(ctx, input, call, code, target, *others):
-        loss, gradient, sums = _ops.overlap_forward(*call, input, target, others, *code)
-        ctx.call = call, code
-        ctx.others = len(others)
-        if autograd.holds_gradient(call[0]):
-            ctx.save_for_backward(gradient)
-        else:
-            ctx.save_for_backward(input, sums, target, *others)
-        ctx.mark_non_differentiable(sums)
-        return loss, sums
-
-    @staticmethod
-    def backward(ctx, grad_output, _):
-        call, code = ctx.call
-        if autograd.holds_gradient(call[0]):
-            (gradient,) = ctx.saved_tensors
-            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
-            gradient = torch.where(absent, gradient, gradient * grad_output)
-        else:
-            input, sums, target, *others = ctx.saved_tensors
-            gradient = _ops.overlap_backward(*call, input, target, others, *code, grad_output, sums)
-        return (gradient, None, None, None) + (None,) * ctx.others
-
-
-_apply_eagerly = _transforms.apply_without_transforms(OverlapLoss)
 
 
 def overlap(options: Overlap, operands: Operands, reduction: str, return_stats: bool):
@@ -119,21 +51,14 @@ def _computed(checked: _Call, arguments, return_stats: bool):
         return checked._replace(operands=_formatted(checked.operands)).by_reference(return_stats)
     line, numbers, ignore_index, others, code = arguments
     input, target = checked.operands[:2]
-    if return_stats:
-        line += " sums"
-    if input.requires_grad and torch.is_grad_enabled():
-        if checked.reduction != "none" and input.dtype in autograd.RESCALABLE:
-            line += " gradient"
-        call = line, numbers, ignore_index
-        if torch.compiler.is_compiling():
-            others = autograd.distinct(others)
-            loss, sums = CompiledOverlap.apply(input, call, code, target, *others)
-        else:
-            result = _apply_eagerly(input, (call, target, others, code, checked, return_stats))
-            loss, sums = result if return_stats else (result, None)
-    else:
-        call = line, numbers, ignore_index
-        loss, _, sums = _ops.overlap_forward(*call, input, target, others, *code)
+
+    def by_reference(wide, goal):
+        operands = checked.operands._replace(input=wide, target=goal)
+        loss = checked._replace(operands=operands).by_reference(False)
+        return loss.reshape(-1) if checked.reduction == "none" else loss  # as the op gives pools
+
+    call = "overlap", line, (numbers, ignore_index), code
+    loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
     shape = _pool_shape(checked.dice, input)
     if checked.reduction == "none" and len(shape) != 1:
         loss = loss.reshape(shape)
@@ -155,26 +80,9 @@ def _stats(sums: Tensor, checked: _Call, shape: tuple[int, ...]) -> Stats:
     return Stats(*pointwise[:3], *counts)
 
 
-def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output: for derivatives of higher order, and
-    for a backward pass under vmap, where the kernels cannot go."""
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        input, _, target, *_ = ctx.saved_tensors
-        wide = input.float() if " float_result" in ctx.call[0][0] else input
-        operands = ctx.checked.operands._replace(input=wide, target=target)
-        loss = ctx.checked._replace(operands=operands).by_reference(False)
-        if ctx.checked.reduction == "none":
-            loss = loss.reshape(-1)  # as the op gives the pools
-    gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
-    if _transforms.batch_backward(grad_output):
-        return gradient
-    return autograd.formatted(gradient, input)
-
-
 def _formatted(operands: Operands) -> Operands:
     """Gradients of the logits and of soft targets get their memory formats."""
     if torch.compiler.is_compiling() or _transforms.surround():
         return operands
-    input, target = autograd.keep_format(operands.input), autograd.keep_format(operands.target)
+    input, target = keep_format(operands.input), keep_format(operands.target)
     return operands._replace(input=input, target=target)

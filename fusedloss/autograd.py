@@ -1,121 +1,24 @@
-"""The `torch.autograd.Function`s around the kernels: which kernel runs when, and what is saved.
+"""The elementwise family between its checked arguments and what computes them, and what the other
+families' ways to the kernels share with it.
 
-    functional/   -> elementwise() -> reference            transforms, gradients of a weight, ...
-                                   -> forward op           no gradient wanted
-                                   -> ElementwiseLoss      eager
-                                   -> CompiledElementwise  inside torch.compile and torch.export
-
-The forward pass also writes the gradient where that is exact (scalar loss; not in
-float16, where it may underflow before `grad_output`, a loss scale, has multiplied it).
-The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
-change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
-``create_graph=True`` goes through the reference, so any order of derivative works.
+    functional/elementwise_losses.py -> elementwise() -> reference         transforms, gradients of
+                                                                           a weight, ...
+                                                      -> _kernel_autograd  else
 """
 
 import torch
 from torch import Tensor
 
-from . import _ops, _program, _transforms, reference
+from . import _kernel_autograd, _ops, _program, _transforms, reference
 from ._checks import broadcast_view
+from ._formats import formatted, keep_format
+from ._kernel_autograd import WIDE
 from .regions import TensorRegion
 from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
 _ONE_MASK = _program.Program((_program.TENSOR, 0, 0, 0))
-WIDE = (torch.float32, torch.float64)
-RESCALABLE = (*WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
-
-
-class ElementwiseLoss(torch.autograd.Function):
-    """The loss of an op's arguments, or with `returns_sums` (loss, sums); a gradient for `input`.
-
-    Only `input` is an input to autograd, since nothing else requires grad here. `rest` are the
-    arguments of the reference but for input and target.
-    """
-
-    @staticmethod
-    def forward(ctx, input, arguments):
-        call, numbers, target, others, code, rest, returns_sums = arguments
-        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
-        ctx.call = call, numbers, code
-        ctx.rest = rest
-        ctx.gradient = gradient
-        ctx.save_for_backward(input, sums, target, *others)
-        if not returns_sums:
-            return loss
-        ctx.mark_non_differentiable(sums)
-        return loss, sums
-
-    @staticmethod
-    def backward(ctx, grad_output, *_):
-        call, numbers, code = ctx.call
-        if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
-            return _differentiable_gradient(ctx, grad_output), None
-        if holds_gradient(call):
-            gradient, ctx.gradient = ctx.gradient, None
-            if gradient is None:  # given away before: once more, to the same bits
-                input, _, target, *others = ctx.saved_tensors
-                _, gradient, _ = _ops.elementwise_forward(
-                    call, numbers, input, target, others, *code
-                )
-            _ops.scale_gradient_(gradient, grad_output)
-            return gradient, None
-        input, sums, target, *others = ctx.saved_tensors
-        gradient = _ops.elementwise_backward(
-            call, numbers, input, target, others, *code, grad_output, sums
-        )
-        return gradient, None
-
-
-class CompiledElementwise(torch.autograd.Function):
-    """The same inside a compiled graph: nothing is changed in place, and the multiplication by
-    `grad_output` is left to the compiler, which fuses it with what comes next."""
-
-    @staticmethod
-    def forward(ctx, input, call, numbers, region, source, target, *others):
-        code = region, source
-        loss, gradient, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
-        ctx.call = call, numbers, code
-        ctx.others = len(others)
-        if holds_gradient(call):
-            ctx.save_for_backward(gradient)
-        else:
-            ctx.save_for_backward(input, sums, target, *others)
-        ctx.mark_non_differentiable(sums)
-        return loss, sums
-
-    @staticmethod
-    def backward(ctx, grad_output, _):
-        call, numbers, code = ctx.call
-        if holds_gradient(call):
-            (gradient,) = ctx.saved_tensors
-            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
-            gradient = torch.where(absent, gradient, gradient * grad_output)
-        else:
-            input, sums, target, *others = ctx.saved_tensors
-            gradient = _ops.elementwise_backward(
-                call, numbers, input, target, others, *code, grad_output, sums
-            )
-        return (gradient, None, None, None, None, None) + (None,) * ctx.others
-
-
-class Formatted(torch.autograd.Function):
-    """The tensor itself; its gradient gets the strides that the kernels give."""
-
-    @staticmethod
-    def forward(ctx, tensor):
-        ctx.save_for_backward(tensor)
-        return tensor.view_as(tensor)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        if _transforms.batch_backward(gradient):
-            return gradient
-        return formatted(gradient, ctx.saved_tensors[0])
-
-
-_apply_eagerly = _transforms.apply_without_transforms(ElementwiseLoss)
 
 
 def elementwise(
@@ -126,24 +29,13 @@ def elementwise(
     arguments = _op_arguments(input, target, *rest)
     if arguments is None:
         return _by_reference(input, target, rest, return_stats)
-    call, numbers, others, code = arguments
-    if return_stats:
-        call += " sums"
-    if input.requires_grad and torch.is_grad_enabled():
-        if reduction != "none" and input.dtype in RESCALABLE:
-            call += " gradient"
-        if torch.compiler.is_compiling():
-            others = distinct(others)
-            loss, sums = CompiledElementwise.apply(input, call, numbers, *code, target, *others)
-        else:
-            result = _apply_eagerly(
-                input, (call, numbers, target, others, code, rest, return_stats)
-            )
-            if not return_stats:
-                return result
-            loss, sums = result
-    else:
-        loss, _, sums = _ops.elementwise_forward(call, numbers, input, target, others, *code)
+    words, numbers, others, code = arguments
+
+    def by_reference(wide, goal):
+        return reference.elementwise(name, options, wide, goal, *rest[2:])
+
+    call = "elementwise", words, (numbers,), code
+    loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
     if not return_stats:
         return loss
     factors = *reference.factors(weight), *reference.factors(region)
@@ -229,49 +121,11 @@ def _by_reference(input, target, rest, return_stats: bool):
     return formatted(result[0], input), result[1]
 
 
-def keep_format(tensor: Tensor | None) -> Tensor | None:
-    """The tensor itself, whose gradient will have its memory format."""
-    if tensor is None or not (tensor.requires_grad and torch.is_grad_enabled()):
-        return tensor
-    return Formatted.apply(tensor)
-
-
-def formatted(values: Tensor, like: Tensor) -> Tensor:
-    """`values` with the strides of ``torch.empty_like(like)``."""
-    layout = torch.empty_like(like, dtype=values.dtype, device="meta").stride()
-    if values.stride() == layout:
-        return values
-    return values.new_empty_strided(values.shape, layout).copy_(values)
-
-
-def holds_gradient(call: str) -> bool:
-    """Whether the forward pass of an op's line of words writes the gradient too."""
-    return call.endswith(" gradient")
-
-
-def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
-    """The gradient as a function of input and grad_output: for derivatives of higher order, and
-    for a backward pass under vmap, where the kernels cannot go."""
-    name, options, *operands = ctx.rest
-    create_graph = torch.is_grad_enabled()
-    with torch.enable_grad():
-        input, _, target, *_ = ctx.saved_tensors
-        wide = input.float() if " float_result" in ctx.call[0] else input
-        loss = reference.elementwise(name, options, wide, target, *operands)
-    gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
-    return gradient if _transforms.batch_backward(grad_output) else formatted(gradient, input)
-
-
 def viewed(tensor: Tensor, ndim: int, input: Tensor) -> Tensor:
     """A mask or weight with `input`'s dims and device; free where it has them already."""
     if tensor.ndim == ndim > 0:
         return tensor
     return broadcast_view(on_device(tensor, input), ndim)
-
-
-def distinct(tensors: list[Tensor]) -> list[Tensor]:
-    """Views: Dynamo refuses a tensor that comes twice, as target and weight or as two weights."""
-    return [tensor.view_as(tensor) for tensor in tensors]
 
 
 def on_device(tensor: Tensor, input: Tensor) -> Tensor:

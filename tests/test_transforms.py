@@ -107,7 +107,7 @@ def test_compiled_graph_holds_the_fused_op():
     input, target = operands(MSE)
     value_and_gradient(compiled, input, target)
     text = graphs[0].print_readable(print_output=False)
-    assert "fusedloss" in text or "ElementwiseLoss" in text or "autograd_function_apply" in text
+    assert "fusedloss" in text or "FusedLoss" in text or "autograd_function_apply" in text
     assert len(graphs) == 1
 
 
