@@ -4,6 +4,7 @@ What is the same for every job is here; a job brings its network, its data, its 
 the table that only it can fill, and its pictures.
 """
 
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -58,7 +59,10 @@ Memory: most held at once by forward + backward, the gradient ({gradient:.2f} MB
 
 
 def _train(job: Job, name: str, steps: int) -> training.Run:
-    with tqdm(total=steps, desc=f"{job.title}: {name}", unit="step") as bar:
+    rest = 0.1 if sys.stderr.isatty() else 10.0  # seconds: a log keeps every state of the bar
+    with tqdm(
+        total=steps, desc=f"{job.title}: {name}", unit="step", mininterval=rest, maxinterval=rest
+    ) as bar:
 
         def tick(value):
             bar.set_postfix(loss=f"{value:.3f}", refresh=False)
