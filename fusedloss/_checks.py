@@ -339,6 +339,14 @@ def _refuse_broadcast(name: str, given, shape, full) -> NoReturn:
                 f"one for all of the last dim must be written {name}.unsqueeze(-1), "
                 f"{shape_text((*given, 1))}"
             )
+    if full is shape and len(given) == 1 < ndim - 1:
+        ones = (1,) * (ndim - 2)
+        for owner, size, written in (
+            ("sample", shape[0], (*given, 1, *ones)),
+            ("channel", shape[1], (1, *given, *ones)),
+        ):
+            if given[0] == size:
+                hints.append(f"one per {owner} must be written {shape_text(written)}")
     raise ValueError(message + (": " + ", and ".join(hints) if hints else ""))
 
 

@@ -121,9 +121,8 @@ def _check_target(name: str, input: Tensor, target: Tensor) -> bool:
             return False
         _refuse_probabilities(input, target)
     if dtype is torch.bool or has_position_shape(input, target):
-        refuse_tensor(
-            "target", target, f"class indices of an integer dtype ({_INTEGERS})", _given(target)
-        )
+        accepted = f"class indices of an integer dtype ({_INTEGERS})"
+        refuse_tensor("target", target, accepted, _given(target) + "; target.long() has them")
     _refuse_shape(name, accepted, input, target)
 
 
@@ -137,7 +136,7 @@ def _refuse_probabilities(input: Tensor, target: Tensor) -> NoReturn:
         target,
         "a floating tensor of probabilities, having the shape of input, or class indices of "
         f"shape {shape_text(positions(input.shape))}",
-        _given(target),
+        _given(target) + "; a one-hot target is target.float()",
     )
 
 

@@ -215,7 +215,10 @@ def _not_a_region(name: str, value) -> str:
     if isinstance(value, Proxy):
         return f"{name}: {value.text()} {value.advice()}"
     if isinstance(value, Expression):
-        return f"{name} must be a tensor or a region, got the weight source {value!r}"
+        return (
+            f"{name} must be a tensor or a region, got the weight source {value!r}; it goes into "
+            "weight, weight_map where weight is one number per class"
+        )
     message = f"{name} must be a tensor or a region, got {type(value).__name__}"
     if isinstance(value, bool):
         return f"{message} ({value}); leave the mask out (mask=None) to select everything"

@@ -83,6 +83,7 @@ TYPE = [
     ("mse_loss", {"mask": np.ones(3)}, ["mask", "ndarray", "as_tensor"]),
     ("mse_loss", {"mask": fl.target}, ["mask", "fl.target > 0", "isfinite"]),
     ("mse_loss", {"mask": "target > 0"}, ["mask", "str"]),
+    ("mse_loss", {"mask": fl.boundary()}, ["mask", "weight source fl.boundary()", "into weight"]),
     ("mse_loss", {"mask": X.to(torch.complex64)}, ["mask", "complex64"]),
     ("mse_loss", {"mask": X.to_sparse() & (fl.target > 0)}, ["mask", "dense", "sparse_coo"]),
     # reduction and normalizer
@@ -127,7 +128,8 @@ VALUE = [
     ),
     ("mse_loss", {"mask": ones(2, 2, 4, 5)}, ["mask (2, 2, 4, 5)", "4 dims that broadcast"]),
     ("mse_loss", {"mask": ones(5, 4)}, ["mask (5, 4)", "spatial dims (4, 5)"]),
-    ("mse_loss", {"mask": ones(3)}, ["mask (3,)", "spatial dims (4, 5)"]),
+    ("mse_loss", {"mask": ones(3)}, ["mask (3,)", "one per channel", "written (1, 3, 1, 1)"]),
+    ("mse_loss", {"mask": ones(2)}, ["mask (2,)", "one per sample", "written (2, 1, 1, 1)"]),
     ("mse_loss", {"mask": ones(1, 2, 3, 4, 5)}, ["mask (1, 2, 3, 4, 5)", "4 dims"]),
     ("mse_loss", {"mask": (fl.target > 0) & ones(4, 4)}, ["mask (4, 4)"]),
     (
