@@ -5,7 +5,7 @@ code of the two programs. None where no kernel can serve a call."""
 import torch
 from torch import Tensor
 
-from . import _program, autograd, reference
+from . import autograd, reference
 from ._labels import with_channels
 from ._overlap_call import Compound, Operands, Overlap, Pointwise, holds_labels
 from .reference._class_formulas import CLASSWISE
@@ -52,7 +52,7 @@ def _arguments(dice: Overlap, operands: Operands, reduction: str, compound: Comp
     labels = holds_labels(input, target)
     read = with_channels(input, target) if region is not None or source is not None else operands
     program = autograd.compiled(region, source, *read[:2])
-    if program is None or not _runs(program, dice, input, target):
+    if program is None or not _takes(dice, input, target):
         return None
     pools_weight = weight if compound is None else compound.dice_class_weight
     part = None if compound is None else compound.pointwise
@@ -123,17 +123,10 @@ def _normalizer(part: Pointwise, labels: bool) -> tuple[str, Tensor | None, tupl
     return normalizer or default, None, ()
 
 
-def _runs(program: _program.Program, dice: Overlap, input: Tensor, target: Tensor) -> bool:
-    """Whether all terms belong to positions or to elements: the variance over channels does not,
-    nor do comparisons of soft targets where all channels of a position have to agree."""
+def _takes(dice: Overlap, input: Tensor, target: Tensor) -> bool:
+    """Whether the kernels know such channels and such an ignored target."""
     if input.shape[1] == 0:
         return False
-    labels = holds_labels(input, target)
-    if dice.ignore_index is not None and not labels and not target.is_floating_point():
-        if abs(dice.ignore_index) >= _EXACT:  # compared as a number of the arithmetic
-            return False
-    opcodes = (*program.region[::4], *program.source[::4])
-    if _program.VARIANCE in opcodes:
-        return False
-    compares = _program.TARGET_COMPARE in opcodes or _program.TARGET_ISFINITE in opcodes
-    return not (compares and dice.positional and not labels and input.shape[1] != 1)
+    if dice.ignore_index is None or holds_labels(input, target) or target.is_floating_point():
+        return True
+    return abs(dice.ignore_index) < _EXACT  # it is compared as a number of the arithmetic

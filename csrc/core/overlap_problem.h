@@ -144,12 +144,13 @@ namespace overlap_problem {
 inline bool varies(const OverlapParams& params, const TensorView* first_of_programs,
                    const TensorView& weight_map, const TensorView& target) {
   if (params.classes == 1) return false;
+  const bool compares_positions = params.bindings.target_channels.count != 1;
   if (weight_map && weight_map.size[1] != 1) return true;
   for (const Program* program : {&params.region, &params.weight_source}) {
     for (int i = 0; i < program->length; ++i) {
       const Instruction& instruction = program->instruction[i];
       const Opcode opcode = instruction.opcode;
-      if (reads_target(opcode) && target.size[1] != 1) return true;
+      if (reads_target(opcode) && target.size[1] != 1 && !compares_positions) return true;
       if (opcode == Opcode::kLengths && params.bindings.places.spatial == 0) return true;
       if (opcode != Opcode::kTensor && opcode != Opcode::kWeight) continue;
       const TensorView& tensor = first_of_programs[instruction.source];
@@ -166,7 +167,19 @@ inline bool has_like_channels(const OverlapCall& call, const TensorView& input,
   const bool pools_channels = call.per() == Per::kSample || call.per() == Per::kBatch;
   return pools_channels && !call.softmax && !is_classwise(call.pointwise()) && !call.has_labels &&
          !call.has_weight && !call.has_class_weight && !call.foreground && !needs.keep_places &&
-         call.normalizer != Normalizer::kPositions && input.size[1] != 1 && input.rank < kMaxRank;
+         !needs.keep_channels && call.normalizer != Normalizer::kPositions && input.size[1] != 1 &&
+         input.rank < kMaxRank;
+}
+
+// The channels that terms of the programs read all at once: of the input, and of soft targets where
+// one value stands for a position, so that a comparison has to hold for every channel.
+inline void set_channels_aside(const OverlapCall& call, const TensorView& input,
+                               const TensorView& target, Bindings* bindings) {
+  bindings->input_channels = {input.size[1], input.stride[1]};
+  const bool is_positional = call.softmax || is_classwise(call.pointwise());
+  if (is_positional && !call.has_labels) {
+    bindings->target_channels = {target.size[1], target.stride[1]};
+  }
 }
 
 // The channels among the positions: (N, C, ...) becomes (N, 1, C, ...).
@@ -277,6 +290,7 @@ inline void lay_out(const OverlapCall& call, const OverlapTensors& given,
   add_vector(tensors.loss, &params->loss);
 
   params->bindings.places.spatial = spatial;
+  set_channels_aside(call, input, target, &params->bindings);
   params->per_element = varies(*params, other, weight_map, target);
   TensorView positions = input;
   positions.size[1] = 1;

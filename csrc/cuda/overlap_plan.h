@@ -132,6 +132,7 @@ class OverlapPlanner {
   }
 
   bool suits_planes() {
+    if (p_.bindings.target_channels.count != 1) return false;  // a lane sees its own channel alone
     const DType dtype = p_.input.positions.dtype;
     const int64_t bytes = Cut::kBlockThreads * kPlanarLanes * item_size(dtype) * p_.classes;
     if (bytes > kMostPlanarBytes) return false;

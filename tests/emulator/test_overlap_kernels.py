@@ -56,6 +56,7 @@ def test_one_launch_and_ideal_traffic(row):
 
 
 WHERE = fl.box(2, 1, 30, 9) & ~fl.disk(5, 5, 3)
+VARIES = fl.input.var() > 3
 SPARSE = WHERE & fl.regions.TensorRegion(rand(2, 5, 24, 64) > 0.2)
 EVERYTHING = {
     "planes": Row("", region=WHERE, weight_map=1 + fl.edges(rand(2, 3, 24, 64)), squared=True),
@@ -73,6 +74,10 @@ EVERYTHING = {
     "channels last": Row("", "dice_focal_loss", weight=True, region=WHERE, **LAST),
     "channels last, one pool": Row("", per="batch", squared=True, soft=True, **LAST),
     "sliced": Row("", "dice_cross_entropy_loss", strides=2, region=WHERE, **STRIDED),
+    "variance": Row("", "dice_cross_entropy_loss", region=VARIES),
+    "variance, channels last": Row("", region=VARIES | WHERE, **LAST),
+    "variance of elements": Row("", activation="sigmoid", region=SPARSE & VARIES, **STRIDED),
+    "soft targets compared": Row("", soft=True, region=fl.target < 0.8, **STRIDED),
 }
 
 
