@@ -42,7 +42,7 @@ class FusedLoss(torch.autograd.Function):
         loss, gradient, sums = _forward(call, input, target, others)
         ctx.call = call
         ctx.reference = reference
-        ctx.gradient = gradient
+        ctx.gradient = gradient if _holds_gradient(call) else None
         ctx.save_for_backward(input, sums, target, *others)
         if not returns_sums:
             return loss
@@ -53,11 +53,12 @@ class FusedLoss(torch.autograd.Function):
     def backward(ctx, grad_output, *_):
         if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
             return _differentiable_gradient(ctx, grad_output), None
-        input, sums, target, *others = ctx.saved_tensors
-        if not _holds_gradient(ctx.call):
-            return _backward(ctx.call, input, target, others, grad_output, sums), None
         gradient, ctx.gradient = ctx.gradient, None
-        if gradient is None:  # given away before: once more, to the same bits
+        if gradient is None:
+            input, sums, target, *others = ctx.saved_tensors
+            if not _holds_gradient(ctx.call):
+                return _backward(ctx.call, input, target, others, grad_output, sums), None
+            # Given away before: once more, to the same bits.
             _, gradient, _ = _forward(ctx.call, input, target, others)
         _ops.scale_gradient_(gradient, grad_output)
         return gradient, None

@@ -17,7 +17,7 @@ from .regions import TensorRegion
 from .stats import Stats
 
 _DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
-_ONE_MASK = _program.Program((_program.TENSOR, 0, 0, 0))
+_ONE_MASK = (_program.TENSOR, 0, 0, 0)
 _MAX_DIMS = 6  # of the kernels' index space, csrc/core/extents.h
 
 
@@ -97,7 +97,7 @@ def compiled(region, source, input: Tensor, target: Tensor) -> _program.Program 
         if region is None:
             return _program.NOTHING
         if type(region) is TensorRegion:
-            return _ONE_MASK._replace(tensors=(region.tensor,))
+            return _program.Program(_ONE_MASK, (), (), (region.tensor,))
     return _program.compile(region, source, input, target)
 
 
