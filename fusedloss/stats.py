@@ -5,17 +5,16 @@ from typing import NamedTuple
 import torch.utils._pytree as pytree
 from torch import Tensor
 
-# Torch's trees of outputs take None for a leaf, which torch.func refuses; an empty tuple has none.
-_ABSENT = ()
+from ._transforms import surround
 
 
 class _Fields(NamedTuple):
     total: Tensor
     normalizer: Tensor
     selected: Tensor
-    intersection: Tensor | tuple[()] = _ABSENT
-    input_sum: Tensor | tuple[()] = _ABSENT
-    target_sum: Tensor | tuple[()] = _ABSENT
+    intersection: Tensor | tuple[()] | None = None
+    input_sum: Tensor | tuple[()] | None = None
+    target_sum: Tensor | tuple[()] | None = None
 
 
 class Stats(_Fields):
@@ -72,6 +71,13 @@ class Stats(_Fields):
     def __repr__(self):
         shown = [f"{name}={value!r}" for name, value in self._asdict().items() if value is not None]
         return f"Stats({', '.join(shown)})"
+
+
+def without_pools(total: Tensor, normalizer: Tensor, selected: Tensor) -> Stats:
+    """Under a transform with empty tuples, which read as None: torch's trees of outputs take None
+    for a leaf, which torch.func refuses; an empty tuple has none."""
+    absent = () if surround() else None
+    return Stats(total, normalizer, selected, absent, absent, absent)
 
 
 def _present(value) -> Tensor | None:

@@ -105,7 +105,8 @@ def test_a_named_tuple(fields):
         assert isinstance(same, fl.Stats)
         for index, name in enumerate(names):
             wanted = float(index) if index < fields else None
-            assert getattr(same, name) == same._asdict()[name] == wanted
+            assert getattr(same, name) == same._asdict()[name] == same[index] == wanted
+        assert list(same) == list(same[:]) == [getattr(same, name) for name in names]
     assert ("intersection" in repr(stats)) == (fields == 6)
 
 

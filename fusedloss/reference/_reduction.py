@@ -7,7 +7,7 @@ its channel dim has size 1. Sample n is index n of dim 0, where there are two di
 import torch
 from torch import Tensor
 
-from ..stats import Stats
+from ..stats import without_pools
 from ._masking import Selection
 from ._sums import total
 
@@ -43,7 +43,7 @@ def reduced(loss, selection, default, reduction, normalizer, return_stats, dtype
     result = result.to(dtype)
     if not return_stats:
         return result
-    return result, Stats(summed.detach(), denominator.detach(), selected.sum())
+    return result, without_pools(summed.detach(), denominator.detach(), selected.sum())
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
