@@ -32,6 +32,12 @@ def has_position_shape(input: Tensor, target: Tensor) -> bool:
     return len(given) == len(shape) - 1 and given == positions(shape)
 
 
+def has_input_shape(input: Tensor, target: Tensor) -> bool:
+    """Whether `target` has one value per element. Sizes of unlike dims are not compared: for
+    torch.export it would be a rule then that a height is never the number of channels."""
+    return target.ndim == input.ndim and target.shape == input.shape
+
+
 def with_channels(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """(input, target) with a batch dim, and a channel dim also in the target: what the terms of
     regions and weight sources read."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ._labels import has_input_shape
 from .regions import Region
 from .weights import WeightSource
 
@@ -80,4 +81,4 @@ class Compound(NamedTuple):
 
 def holds_labels(input: Tensor, target: Tensor) -> bool:
     """Whether the target holds class indices; with one channel it is the soft target itself."""
-    return input.shape[1] != 1 and target.shape != input.shape
+    return input.shape[1] != 1 and not has_input_shape(input, target)

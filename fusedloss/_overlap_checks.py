@@ -19,7 +19,7 @@ from ._checks import (
     shape_text,
 )
 from ._class_checks import check_class_weight, check_ignore_index, check_positions
-from ._labels import has_position_shape, positions, with_channels
+from ._labels import has_input_shape, has_position_shape, positions, with_channels
 from ._overlap_call import ACTIVATIONS, PER, Operands, Overlap
 
 
@@ -77,7 +77,7 @@ def check_target(input: Tensor, target) -> None:
     if target.device != input.device:
         refuse_device("target", target, input.device)
     shape = input.shape
-    if target.shape == shape:
+    if has_input_shape(input, target):
         return
     if not has_position_shape(input, target):
         raise ValueError(

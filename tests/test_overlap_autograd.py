@@ -264,6 +264,24 @@ def test_export():
         torch.testing.assert_close(program.module()(*arguments), Module()(*arguments))
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_export_with_a_dynamic_height(name):
+    """No rule that it differs from the number of classes, which labels have no dim for."""
+
+    class Module(torch.nn.Module):
+        def forward(self, input, target):
+            return getattr(F, name)(input, target)
+
+    height = torch.export.Dim("height")
+    shapes = {"input": {2: height}, "target": {1: height}}
+    arguments = operands("none", (2, 3, 6, 7))
+    arguments = arguments[0], arguments[1].clamp(min=0, max=2)
+    program = torch.export.export(Module(), arguments, dynamic_shapes=shapes)
+    input, target = operands("none", (2, 3, 3, 7))
+    arguments = input, target.clamp(min=0, max=2)
+    torch.testing.assert_close(program.module()(*arguments), Module()(*arguments))
+
+
 @pytest.mark.parametrize("autocast", (torch.bfloat16, torch.float16), ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_autocast(activation, autocast):

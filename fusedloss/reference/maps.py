@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .._checks import check_elementwise, check_input, check_real, refuse_device
 from .._class_checks import check_positions
-from .._labels import has_position_shape, with_channels
+from .._labels import has_input_shape, has_position_shape, with_channels
 from .._overlap_checks import check_elements
 from ..regions import as_region
 from ..weights import as_source
@@ -68,7 +68,7 @@ def _checked(input, target, source, region) -> tuple[Tensor, Tensor, bool]:
     """(input, target, positional) as the terms take them; `positional` for class indices."""
     check_input(input)
     check_real("target", target)
-    positional = target.shape != input.shape and not target.is_floating_point()
+    positional = not (has_input_shape(input, target) or target.is_floating_point())
     if not positional or not has_position_shape(input, target):
         check_elementwise(input, target, source, None, region, "none", None)
         return input, target, False
