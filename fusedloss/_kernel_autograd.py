@@ -141,4 +141,7 @@ def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
         wide = input.float() if " float_result" in ctx.call[1] else input
         loss = ctx.reference(wide, target)
     gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
+    if create_graph and not gradient.requires_grad:  # of a loss that is linear in the input
+        everywhere = torch.ones((), dtype=torch.bool, device=gradient.device)
+        gradient = torch.where(everywhere, gradient, input)
     return gradient if _transforms.batch_backward(grad_output) else formatted(gradient, input)

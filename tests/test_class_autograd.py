@@ -192,6 +192,17 @@ def test_create_graph_gives_the_same_gradient():
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_second_derivative_of_zero_is_there(reduction):
+    """As torch's, whose nll_loss is linear in its input, too."""
+    input = torch.randn(3, 4, requires_grad=True)
+    value = F.nll_loss(input, torch.tensor([0, 1, 2]), reduction=reduction).sum()
+    (gradient,) = torch.autograd.grad(value, input, create_graph=True)
+    assert gradient.any()
+    (second,) = torch.autograd.grad(gradient.square().sum(), input)
+    assert not second.any()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize(("loss", "kind"), FUNCTION_TARGETS, ids=str)
 def test_batched_grad_outputs(loss, kind, reduction):
     """torch.autograd.functional with vectorize=True: the backward pass under vmap."""
