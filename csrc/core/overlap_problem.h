@@ -171,14 +171,23 @@ inline bool has_like_channels(const OverlapCall& call, const TensorView& input,
          input.rank < kMaxRank;
 }
 
+inline bool compares_target(const OverlapParams& params) {
+  for (const Program* program : {&params.region, &params.weight_source}) {
+    for (int i = 0; i < program->length; ++i) {
+      if (reads_target(program->instruction[i].opcode)) return true;
+    }
+  }
+  return false;
+}
+
 // The channels that terms of the programs read all at once: of the input, and of soft targets where
 // one value stands for a position, so that a comparison has to hold for every channel.
 inline void set_channels_aside(const OverlapCall& call, const TensorView& input,
-                               const TensorView& target, Bindings* bindings) {
-  bindings->input_channels = {input.size[1], input.stride[1]};
+                               const TensorView& target, OverlapParams* params) {
+  params->bindings.input_channels = {input.size[1], input.stride[1]};
   const bool is_positional = call.softmax || is_classwise(call.pointwise());
-  if (is_positional && !call.has_labels) {
-    bindings->target_channels = {target.size[1], target.stride[1]};
+  if (is_positional && !call.has_labels && compares_target(*params)) {
+    params->bindings.target_channels = {target.size[1], target.stride[1]};
   }
 }
 
@@ -290,7 +299,7 @@ inline void lay_out(const OverlapCall& call, const OverlapTensors& given,
   add_vector(tensors.loss, &params->loss);
 
   params->bindings.places.spatial = spatial;
-  set_channels_aside(call, input, target, &params->bindings);
+  set_channels_aside(call, input, target, params);
   params->per_element = varies(*params, other, weight_map, target);
   TensorView positions = input;
   positions.size[1] = 1;
