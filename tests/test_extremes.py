@@ -98,3 +98,19 @@ def test_an_infinite_weight_spoils_its_own_gradient_alone(backend):
         loss.backward()
         assert input.grad.isnan().tolist() == [[False, True, False]]
         assert input.grad[0, ::2].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("activation", ("sigmoid", "softmax"))
+def test_an_infinite_weight_map_spoils_every_class_of_its_position(backend, activation):
+    """Also one that the label is not: 0 times infinity."""
+    x, labels = torch.tensor([[[0.3, -1.0, 2.0], [1.0, 0.5, 0.1]]]), torch.tensor([[0, 1, 1]])
+    infinite = torch.tensor([[1.0, INF, 1.0]])
+    loss = backend.functions.dice_loss(
+        backend.place(x),
+        backend.place(labels),
+        activation=activation,
+        per="sample_class",
+        weight_map=backend.place(infinite),
+        reduction="none",
+    )
+    assert loss.isnan().all()

@@ -154,10 +154,8 @@ class SoftmaxStage : public OverlapStage<T> {
         params.rules.squared ? Loops::template counts<true> : Loops::template counts<false>;
     for (int64_t c = 0; c < params.classes; ++c) {
       if (!classes.counts[c]) continue;
-      SoftCounts own =
-          count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w, tile.count);
-      if (own.input_sum != own.input_sum) own.intersection = own.input_sum;  // NaN times 0
-      counts[c].add(own);
+      counts[c].add(
+          count(&scratch.planes[c * pitch], c, labels(scratch), scratch.lanes, w, tile.count));
     }
   }
 

@@ -91,7 +91,10 @@ FL_HOST_DEVICE void add_class(const OverlapRules& rules, int64_t sample, int64_t
   if (pool < 0 || weight == 0) return;
   const OverlapSumsLayout layout = rules.layout();
   const double factor = rules.pools.by_class() ? 1 : weight;
-  sums[layout.intersection(pool)] += factor * counts.intersection;
+  // Of labels other terms than the class's own were not added: 0 times NaN or infinity.
+  const double missing = counts.input_sum - counts.input_sum;
+  const bool is_known = missing == 0 || counts.intersection - counts.intersection != 0;
+  sums[layout.intersection(pool)] += factor * (is_known ? counts.intersection : missing);
   sums[layout.input_sum(pool)] += factor * counts.input_sum;
   sums[layout.target_sum(pool)] += factor * counts.target_sum;
 }
