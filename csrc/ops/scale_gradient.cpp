@@ -6,14 +6,17 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "cpu/scale_gradient.h"
-#include "ops/elementwise_cuda.h"
+#include "ops/cuda_drivers.h"
 #include "ops/tensor_view.h"
 
 namespace fusedloss::ops {
 namespace {
 
 void scale_gradient_(Tensor gradient, Tensor grad_output) {
-  if (gradient.is_cuda()) return cuda_scale_gradient(gradient, grad_output);
+  if (gradient.is_cuda()) {
+    if constexpr (kHasCuda) cuda_scale_gradient(gradient, grad_output);
+    return;
+  }
   const TensorView scale = view(grad_output);
   const double factor = visit_dtype(scale.dtype, [&](auto element) {
     return convert<double>(*static_cast<const decltype(element)*>(scale.data));
