@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._labels import is_index_target, positions, with_channels
 from ._class_formulas import CLASSWISE, ClassFormula
-from ._dtypes import compute_dtype, factors, result_dtype
+from ._dtypes import compute_dtype, result_dtype
 from ._masking import hidden, select, weighted
 from ._reduction import reduced
 from ._values import first_place, readable
@@ -51,7 +51,7 @@ def classwise(
 ):
     """The loss `name` of checked arguments; `options` are its own numbers in order."""
     input, target, weight, weight_map, ignore_index, _ = operands
-    dtype = compute_dtype(input, target, weight, *factors(weight_map), *factors(region))
+    dtype = compute_dtype(input, target, weight, weight_map, region)
     formula = CLASSWISE[name]
     view, y = with_channels(input, target)
     x = view.to(dtype)
