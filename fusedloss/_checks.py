@@ -109,9 +109,9 @@ def check_positional(name: str, tensor, input) -> None:
         _refuse_broadcast(name, given, shape, column)
 
 
-def check_source(weight, input, target) -> None:
+def check_source(weight, input, target, name: str = "weight") -> None:
     """What is no tensor must be a weight source that goes with the operands."""
-    check_source_type(weight)
+    check_source_type(weight, name)
     weight.check(input, target)
 
 

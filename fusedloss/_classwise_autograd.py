@@ -5,14 +5,21 @@ the elementwise family.
                                               -> _kernel_autograd  else
 """
 
-import torch
 from torch import Tensor
 
-from . import _kernel_autograd, autograd, reference
+from . import _kernel_autograd, reference
+from ._kernel_arguments import (
+    add_tensors,
+    compiled,
+    has_float_result,
+    has_kernel,
+    normalizer_of,
+    on_device,
+    viewed,
+)
 from ._labels import is_index_target, with_channels
 from .reference import ClassOperands
 from .reference._class_formulas import CLASSWISE
-from .stats import Stats
 
 
 def classwise(
@@ -46,7 +53,8 @@ def classwise(
     loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
     if not return_stats:
         return loss
-    return loss, _stats(sums, operands, region, reduction)
+    dtype = reference.compute_dtype(input, target, operands.weight, operands.weight_map, region)
+    return loss, _kernel_autograd.stats_of(sums, dtype, reduction)
 
 
 def _op_arguments(
@@ -63,25 +71,16 @@ def _op_arguments(
     read = input, target
     if region is not None or source is not None:
         read = with_channels(input, target)
-    program = autograd.compiled(region, source, *read)
+    program = compiled(region, source, *read)
     if program is None:
-        return None
-    if not autograd.has_kernel(input, target, weight, weight_map, *program.tensors):
         return None
     formula = CLASSWISE[name]
     default = formula.index_normalizer if has_labels else formula.probability_normalizer
-    numbers = (*program.constants, smoothing, *options)
-    others = []
-    divisor = None
-    if normalizer is None or isinstance(normalizer, str):
-        kind = normalizer or default
-    else:
-        kind = "given"
-        if isinstance(normalizer, Tensor):
-            divisor = normalizer
-        else:
-            numbers += (float(normalizer),)
+    kind, divisor, given = normalizer_of(normalizer, default)
+    if not has_kernel(input, target, weight, weight_map, divisor, *program.tensors):
+        return None
     line = f"{name} {reduction} {kind}"
+    others = []
     if has_labels:
         line += " labels"
     if weight is not None:
@@ -89,23 +88,12 @@ def _op_arguments(
         others.append(weight)
     if weight_map is not None:
         line += " weight_map"
-        others.append(autograd.viewed(weight_map, input.ndim, input))
+        others.append(viewed(weight_map, input.ndim, input))
     if divisor is not None:
-        if divisor.requires_grad and torch.is_grad_enabled():
-            return None
         line += " normalizer"
-        others.append(autograd.on_device(divisor, input))
-    for tensor in program.tensors:
-        others.append(autograd.viewed(tensor, input.ndim, input))
-    for tensor in (*program.images, *program.tables):
-        others.append(tensor.detach() if tensor.requires_grad else tensor)
-    if input.dtype not in autograd.WIDE and reference.result_dtype(input) is torch.float32:
+        others.append(on_device(divisor, input))
+    add_tensors(others, program, input)
+    if has_float_result(input):
         line += " float_result"
+    numbers = (*program.constants, smoothing, *options, *given)
     return line, numbers, others, (program.region, program.source)
-
-
-def _stats(sums: Tensor, operands: ClassOperands, region, reduction: str) -> Stats:
-    input, target, weight, weight_map, *_ = operands
-    factors = *reference.factors(weight_map), *reference.factors(region)
-    dtype = reference.compute_dtype(input, target, weight, *factors)
-    return autograd.stats_of(sums, dtype, reduction)

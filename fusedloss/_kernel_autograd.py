@@ -24,8 +24,9 @@ from torch import Tensor
 
 from . import _ops, _transforms
 from ._formats import formatted
+from ._kernel_arguments import WIDE
+from .stats import Stats
 
-WIDE = (torch.float32, torch.float64)
 _RESCALABLE = (*WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
 
 
@@ -113,6 +114,15 @@ def computed(
         return CompiledLoss.apply(input, call, target, *(other.view_as(other) for other in others))
     result = _apply_eagerly(input, (call, target, others, reference, return_stats))
     return result if return_stats else (result, None)
+
+
+def stats_of(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+    """An op's `sums` as statistics of the dtype of the arithmetic."""
+    samples = sums.shape[0] // 3
+    shape = (samples,) if reduction == "sample_mean" else ()
+    total = sums[:samples].to(dtype).reshape(shape)
+    normalizer = sums[samples : 2 * samples].to(dtype).reshape(shape)
+    return Stats(total, normalizer, sums[3 * samples].to(torch.int64))
 
 
 def _forward(call, input: Tensor, target: Tensor, others):

@@ -58,51 +58,6 @@ def sums_length(input: Tensor, reduction: str) -> int:
     return 3 * samples + 1
 
 
-@torch.library.register_fake("fusedloss::elementwise_forward")
-def _(call, numbers, input, target, others, region, weight_source):
-    _, reduction, _, *flags = call.split()
-    dtype = torch.float32 if "float_result" in flags else input.dtype
-    if reduction == "none":
-        loss = torch.empty_like(input, dtype=dtype)
-    else:
-        loss = input.new_empty((), dtype=dtype)
-    gradient = torch.empty_like(input) if "gradient" in flags else input.new_empty((0,))
-    sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
-    return loss, gradient, sums
-
-
-@torch.library.register_fake("fusedloss::elementwise_backward")
-def _(call, numbers, input, target, others, region, weight_source, grad_output, sums):
-    return torch.empty_like(input)
-
-
-@torch.library.register_fake("fusedloss::classwise_forward")
-def _(call, numbers, ignore_index, input, target, others, region, weight_source):
-    _, reduction, _, *flags = call.split()
-    dtype = torch.float32 if "float_result" in flags else input.dtype
-    shape = positions(input.shape) if reduction == "none" else ()
-    loss = input.new_empty(shape, dtype=dtype)
-    gradient = torch.empty_like(input) if "gradient" in flags else input.new_empty((0,))
-    sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
-    return loss, gradient, sums
-
-
-@torch.library.register_fake("fusedloss::classwise_backward")
-def _(
-    call,
-    numbers,
-    ignore_index,
-    input,
-    target,
-    others,
-    region,
-    weight_source,
-    grad_output,
-    sums,
-):
-    return torch.empty_like(input)
-
-
 def pool_count(words: list[str], input: Tensor) -> int:
     """How many pools an overlap loss has; `words` are those of csrc/core/overlap_problem.h."""
     samples, classes = input.shape[:2]
@@ -114,31 +69,42 @@ def pool_count(words: list[str], input: Tensor) -> int:
     return samples * classes if "sample_class" in words else samples
 
 
-@torch.library.register_fake("fusedloss::overlap_forward")
-def _(call, numbers, ignore_index, input, target, others, region, weight_source):
-    words = call.split()
-    dtype = torch.float32 if "float_result" in words else input.dtype
-    pools = pool_count(words, input)
-    loss = input.new_empty((pools,) if words[1] == "none" else (), dtype=dtype)
+def _results(words, input: Tensor, losses: Tensor, pools: int = 0):
+    """(loss, gradient, sums) of a forward op; `losses` has the shape and strides of the loss under
+    reduction "none"."""
+    loss = losses if words[1] == "none" else input.new_empty(())
+    if "float_result" in words:
+        loss = torch.empty_like(loss, dtype=torch.float32)
     gradient = torch.empty_like(input) if "gradient" in words else input.new_empty((0,))
     length = sums_length(input, words[1]) + 5 * pools
-    sums = input.new_empty((length,), dtype=torch.float64)
-    return loss, gradient, sums
+    return loss, gradient, input.new_empty((length,), dtype=torch.float64)
 
 
+@torch.library.register_fake("fusedloss::elementwise_forward")
+def _(call, numbers, input, *_):
+    return _results(call.split(), input, torch.empty_like(input))
+
+
+@torch.library.register_fake("fusedloss::classwise_forward")
+def _(call, numbers, ignore_index, input, *_):
+    return _results(call.split(), input, input.new_empty(positions(input.shape)))
+
+
+@torch.library.register_fake("fusedloss::overlap_forward")
+def _(call, numbers, ignore_index, input, *_):
+    words = call.split()
+    pools = pool_count(words, input)
+    return _results(words, input, input.new_empty((pools,)), pools)
+
+
+@torch.library.register_fake("fusedloss::elementwise_backward")
+def _(call, numbers, input, *_):
+    return torch.empty_like(input)
+
+
+@torch.library.register_fake("fusedloss::classwise_backward")
 @torch.library.register_fake("fusedloss::overlap_backward")
-def _(
-    call,
-    numbers,
-    ignore_index,
-    input,
-    target,
-    others,
-    region,
-    weight_source,
-    grad_output,
-    sums,
-):
+def _(call, numbers, ignore_index, input, *_):
     return torch.empty_like(input)
 
 

@@ -5,7 +5,16 @@ code of the two programs. None where no kernel can serve a call."""
 import torch
 from torch import Tensor
 
-from . import autograd, reference
+from . import reference
+from ._kernel_arguments import (
+    add_tensors,
+    compiled,
+    has_float_result,
+    has_kernel,
+    normalizer_of,
+    on_device,
+    viewed,
+)
 from ._labels import with_channels
 from ._overlap_call import Compound, Operands, Overlap, Pointwise, holds_labels
 from .reference._class_formulas import CLASSWISE
@@ -29,19 +38,15 @@ def of_compound(options: Compound, operands: Operands, reduction: str):
     part = options.pointwise
     if part.is_classwise != (options.dice.activation == "softmax"):
         return None  # p would be another function of the logits than that of the part
-    if part.pos_weight is not None and part.pos_weight.requires_grad and torch.is_grad_enabled():
-        return None
     return _arguments(options.dice, operands, reduction, options)
 
 
 def compute_dtype(options: Overlap | Compound, operands: Operands) -> torch.dtype:
     """What the loss and its statistics are computed in."""
-    input, target, weight, weight_map, region = operands
     own = ()
     if isinstance(options, Compound):
         own = options.dice_class_weight, options.pointwise.pos_weight
-    factors = *reference.factors(weight_map), *reference.factors(region)
-    return reference.compute_dtype(input, target, weight, *own, *factors)
+    return reference.compute_dtype(*operands, *own)
 
 
 def _arguments(dice: Overlap, operands: Operands, reduction: str, compound: Compound | None):
@@ -51,15 +56,19 @@ def _arguments(dice: Overlap, operands: Operands, reduction: str, compound: Comp
         source, weight_map = weight_map, None
     labels = holds_labels(input, target)
     read = with_channels(input, target) if region is not None or source is not None else operands
-    program = autograd.compiled(region, source, *read[:2])
+    program = compiled(region, source, *read[:2])
     if program is None or not _takes(dice, input, target):
         return None
     pools_weight = weight if compound is None else compound.dice_class_weight
     part = None if compound is None else compound.pointwise
-    tensors = (target, weight, pools_weight, weight_map, *program.tensors)
-    if not autograd.has_kernel(input, *tensors):
+    kind, divisor, given, pos_weight = "weights", None, (), None
+    if part is not None:
+        kind, divisor, given = normalizer_of(part.normalizer, _default_normalizer(part, labels))
+        pos_weight = part.pos_weight
+    tensors = (weight, pools_weight, pos_weight, weight_map, divisor, *program.tensors)
+    if not has_kernel(input, target, *tensors):
         return None
-    words = [dice.name, reduction, "weights", *_words(dice, labels)]
+    words = [dice.name, reduction, kind, *_words(dice, labels)]
     numbers = (*program.constants, *dice.smooth, dice.alpha, dice.beta, dice.gamma)
     numbers += (1.0 if compound is None else compound.dice_weight,)
     others = []
@@ -70,25 +79,18 @@ def _arguments(dice: Overlap, operands: Operands, reduction: str, compound: Comp
             others.append(tensor)
 
     add("weight", pools_weight)
-    divisor = None
     if part is not None:
-        words[2], divisor, given = _normalizer(part, labels)
-        if divisor is not None and divisor.requires_grad and torch.is_grad_enabled():
-            return None
         words.append(_PARTS[part.name])
         numbers += (compound.pointwise_weight, part.label_smoothing, *part.options, *given)
         add("class_weight", weight)
-        if part.pos_weight is not None:
-            add("pos_weight", autograd.on_device(part.pos_weight, input))
+    if pos_weight is not None:
+        add("pos_weight", on_device(pos_weight, input))
     if weight_map is not None:
-        add("weight_map", autograd.viewed(weight_map, input.ndim, input))
+        add("weight_map", viewed(weight_map, input.ndim, input))
     if divisor is not None:
-        add("normalizer", autograd.on_device(divisor, input))
-    for tensor in program.tensors:
-        others.append(autograd.viewed(tensor, input.ndim, input))
-    for tensor in (*program.images, *program.tables):
-        others.append(tensor.detach() if tensor.requires_grad else tensor)
-    if input.dtype not in autograd.WIDE and reference.result_dtype(input) is torch.float32:
+        add("normalizer", on_device(divisor, input))
+    add_tensors(others, program, input)
+    if has_float_result(input):
         words.append("float_result")
     ignore_index = 0 if dice.ignore_index is None else dice.ignore_index
     return " ".join(words), numbers, ignore_index, others, (program.region, program.source)
@@ -107,20 +109,11 @@ def _words(dice: Overlap, labels: bool) -> list[str]:
     return [word for word, is_set in flags.items() if is_set]
 
 
-def _normalizer(part: Pointwise, labels: bool) -> tuple[str, Tensor | None, tuple]:
-    """(word, tensor, numbers) of the pointwise part's normalizer."""
-    normalizer = part.normalizer
-    if isinstance(normalizer, Tensor):
-        return "given", normalizer, ()
-    if normalizer is not None and not isinstance(normalizer, str):
-        return "given", None, (float(normalizer),)
+def _default_normalizer(part: Pointwise, labels: bool) -> str:
     if not part.is_classwise:
-        default = reference.DEFAULT_NORMALIZERS[part.name]
-    elif labels:
-        default = CLASSWISE[part.name].index_normalizer
-    else:
-        default = CLASSWISE[part.name].probability_normalizer
-    return normalizer or default, None, ()
+        return reference.DEFAULT_NORMALIZERS[part.name]
+    formula = CLASSWISE[part.name]
+    return formula.index_normalizer if labels else formula.probability_normalizer
 
 
 def _takes(dice: Overlap, input: Tensor, target: Tensor) -> bool:

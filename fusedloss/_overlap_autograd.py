@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import _kernel_autograd, _overlap_arguments, _transforms, autograd, reference
+from . import _kernel_autograd, _overlap_arguments, _transforms, reference
 from ._formats import keep_format
 from ._overlap_call import Compound, Operands, Overlap
 from .stats import Stats
@@ -74,7 +74,7 @@ def _pool_shape(options: Overlap, input: Tensor) -> tuple[int, ...]:
 def _stats(sums: Tensor, checked: _Call, shape: tuple[int, ...]) -> Stats:
     dtype = _overlap_arguments.compute_dtype(checked.options, checked.operands)
     results = checked.operands.input.shape[0] if checked.reduction == "sample_mean" else 1
-    pointwise = autograd.stats_of(sums[: 3 * results + 1], dtype, checked.reduction)
+    pointwise = _kernel_autograd.stats_of(sums[: 3 * results + 1], dtype, checked.reduction)
     pools = (sums.shape[0] - 3 * results - 1) // 5
     counts = sums[3 * results + 1 :][: 3 * pools].to(dtype).reshape(3, *shape).unbind()
     return Stats(*pointwise[:3], *counts)

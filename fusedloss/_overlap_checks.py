@@ -13,7 +13,7 @@ from ._checks import (
     check_number,
     check_real,
     check_reduction,
-    check_source_type,
+    check_source,
     check_weight,
     refuse_device,
     shape_text,
@@ -143,7 +143,6 @@ def check_elements(input: Tensor, target: Tensor, weight_map, region) -> None:
     if isinstance(weight_map, Tensor):
         check_weight(weight_map, input, "weight_map")
     elif weight_map is not None:
-        check_source_type(weight_map, "weight_map")
-        weight_map.check(input, target)
+        check_source(weight_map, input, target, "weight_map")
     if region is not None:
         region.check(input, target)

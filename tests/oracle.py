@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fusedloss import autograd, reference
+from fusedloss import _kernel_arguments, reference
 from fusedloss.reference._masking import region_value
 from fusedloss.regions import as_region
 from tests.backends import CPU
@@ -101,7 +101,7 @@ def has_kernel(problem: Problem) -> bool:
     """Whether the kernels take the problem; the reference serves what they leave."""
     source = None if isinstance(problem.weight, Tensor) else problem.weight
     region = as_region(problem.mask)
-    program = autograd.compiled(region, source, problem.input, problem.target)
+    program = _kernel_arguments.compiled(region, source, problem.input, problem.target)
     return program is not None and problem.input.ndim <= 6
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fusedloss as fl
-from fusedloss import _program, autograd, functional
+from fusedloss import _kernel_arguments, _program, functional
 from tests import families, test_examples
 from tests.test_docs import DEFAULT_NORMALIZERS
 
@@ -213,6 +213,6 @@ def test_limits_of_the_kernels():
         f"{_program.MAX_TENSORS} masks and weights, {_program.MAX_IMAGES} images",
         f"{_program.MAX_TABLES} tensors of coordinates or lengths",
         f"{_program.MAX_CONSTANTS} numbers, and normalise {_program.MAX_RANGES} sources",
-        f"more than {autograd._MAX_DIMS} dims",
+        f"more than {_kernel_arguments._MAX_DIMS} dims",
     ):
         assert limit in text

@@ -51,15 +51,8 @@ struct ClasswiseParams {
 
 // Whether the arithmetic is in double: any floating operand whose values count is.
 inline bool computes_in_double(const ClasswiseParams& params) {
-  const auto is_double = [](const Operand& operand) {
-    return operand && operand.dtype == DType::kDouble;
-  };
-  bool result = is_double(params.input.positions) || is_double(params.target.positions) ||
-                is_double(params.weight) || is_double(params.weight_map);
-  for (int i = 0; i < params.bindings.tensors; ++i) {
-    result = result || is_double(params.bindings.tensor[i]);
-  }
-  return result;
+  return is_double(params.input.positions) || is_double(params.target.positions) ||
+         is_double(params.weight) || is_double(params.weight_map) || holds_doubles(params.bindings);
 }
 
 }  // namespace fusedloss

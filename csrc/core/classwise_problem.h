@@ -39,14 +39,7 @@ inline ClasswiseCall parse_class_call(const std::string& line) {
   return call;
 }
 
-// The tensors of a call; those that it does not have stay empty.
-struct ClasswiseTensors {
-  static constexpr int kMaxOthers =
-      3 + Bindings::kMaxTensors + Bindings::kMaxImages + Bindings::kMaxTables;
-  TensorView input, target, grad_output, grad_input, loss;
-  int count = 0;
-  TensorView others[kMaxOthers];  // weight, weight_map, normalizer, the programs'
-};
+using ClasswiseTensors = CallTensors<3>;  // weight, weight_map, normalizer
 
 // A tensor of the input's dims, or of those of its positions, with two dims or more and a channel
 // dim: (C,) is a batch of one.

@@ -34,15 +34,8 @@ struct ElementwiseParams {
 
 // Whether the arithmetic is in double: any floating operand of an element is.
 inline bool computes_in_double(const ElementwiseParams& params) {
-  const auto is_double = [](const Operand& operand) {
-    return operand && operand.dtype == DType::kDouble;
-  };
-  bool result = is_double(params.input) || is_double(params.target) || is_double(params.weight) ||
-                is_double(params.pos_weight);
-  for (int i = 0; i < params.bindings.tensors; ++i) {
-    result = result || is_double(params.bindings.tensor[i]);
-  }
-  return result;
+  return is_double(params.input) || is_double(params.target) || is_double(params.weight) ||
+         is_double(params.pos_weight) || holds_doubles(params.bindings);
 }
 
 }  // namespace fusedloss

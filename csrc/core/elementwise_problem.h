@@ -40,14 +40,7 @@ inline ElementwiseCall parse_call(const std::string& line) {
   return call;
 }
 
-// The tensors of a call; those that it does not have stay empty.
-struct ElementwiseTensors {
-  static constexpr int kMaxOthers =
-      3 + Bindings::kMaxTensors + Bindings::kMaxImages + Bindings::kMaxTables;
-  TensorView input, target, grad_output, grad_input, loss;
-  int count = 0;
-  TensorView others[kMaxOthers];  // weight, pos_weight, normalizer, the programs'
-};
+using ElementwiseTensors = CallTensors<3>;  // weight, pos_weight, normalizer
 
 // Fills `params` but for `sums`; returns the loss's options.
 inline const double* lay_out(const ElementwiseCall& call, const ElementwiseTensors& tensors,

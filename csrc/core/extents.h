@@ -70,4 +70,6 @@ struct Operand {
   }
 };
 
+inline bool is_double(const Operand& operand) { return operand && operand.dtype == DType::kDouble; }
+
 }  // namespace fusedloss

@@ -73,17 +73,10 @@ struct OverlapParams {
 
 // Whether the arithmetic is in double: any floating operand whose values count is.
 inline bool computes_in_double(const OverlapParams& params) {
-  const auto is_double = [](const Operand& operand) {
-    return operand && operand.dtype == DType::kDouble;
-  };
-  bool result = is_double(params.input.positions) || is_double(params.target.positions) ||
-                is_double(params.weight) || is_double(params.weight_map) ||
-                is_double(params.pointwise.class_weight) ||
-                is_double(params.pointwise.pos_weight.positions);
-  for (int i = 0; i < params.bindings.tensors; ++i) {
-    result = result || is_double(params.bindings.tensor[i]);
-  }
-  return result;
+  return is_double(params.input.positions) || is_double(params.target.positions) ||
+         is_double(params.weight) || is_double(params.weight_map) ||
+         is_double(params.pointwise.class_weight) ||
+         is_double(params.pointwise.pos_weight.positions) || holds_doubles(params.bindings);
 }
 
 }  // namespace fusedloss

@@ -107,15 +107,9 @@ inline Pools pools_of(const OverlapCall& call, int64_t samples, int64_t classes)
   return {call.per(), samples, classes, !call.foreground};
 }
 
-// The tensors of a call; those that it does not have stay empty. `grad_output` and `loss` have the
-// pools in one dim, or no dims.
-struct OverlapTensors {
-  static constexpr int kMaxOthers =
-      5 + Bindings::kMaxTensors + Bindings::kMaxImages + Bindings::kMaxTables;
-  TensorView input, target, grad_output, grad_input, loss;
-  int count = 0;
-  TensorView others[kMaxOthers];  // weight, class_weight, pos_weight, weight_map, normalizer, ...
-};
+// weight, class_weight, pos_weight, weight_map, normalizer; `grad_output` and `loss` have the pools
+// in one dim, or no dims.
+using OverlapTensors = CallTensors<5>;
 
 // A tensor that is not laid over the positions.
 inline void add_vector(const TensorView& tensor, Operand* operand) {

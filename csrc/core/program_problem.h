@@ -20,6 +20,17 @@ struct ProgramCodes {
   const std::vector<int64_t>& weight_source;
 };
 
+// The tensors of a call; those that it does not have stay empty. `others` are up to kOwn of the
+// family's, then the programs'.
+template <int kOwn>
+struct CallTensors {
+  static constexpr int kMaxOthers =
+      kOwn + Bindings::kMaxTensors + Bindings::kMaxImages + Bindings::kMaxTables;
+  TensorView input, target, grad_output, grad_input, loss;
+  int count = 0;
+  TensorView others[kMaxOthers];
+};
+
 class ProgramParser {
  public:
   ProgramParser(const TensorView& input, const std::vector<double>& numbers, Bindings* bindings)

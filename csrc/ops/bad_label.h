@@ -37,15 +37,16 @@ inline std::string place_of(const Tensor& input, int64_t index) {
 }
 
 // "target of cross_entropy must be ..., got 7 at position (0, 2)"
-inline std::string bad_label_text(const std::string& function, const Tensor& input,
-                                  const Operand& target, const Extents& extents, int64_t classes,
-                                  int64_t index) {
+template <class Params>
+std::string bad_label_text(const std::string& function, const Tensor& input, const Params& params,
+                           int64_t index) {
+  const Operand& target = params.target.positions;
   std::ostringstream text;
-  text << "target of " << function << " must be a class index in [0, " << classes
+  text << "target of " << function << " must be a class index in [0, " << params.classes
        << ") where it takes part, got ";
   visit_dtype(target.dtype, [&](auto element) {
     using S = decltype(element);
-    const S label = static_cast<const S*>(target.data)[target.offset(extents, index)];
+    const S label = static_cast<const S*>(target.data)[target.offset(params.extents, index)];
     if constexpr (std::is_integral_v<S>) text << +label;
   });
   text << " at position " << place_of(input, index);

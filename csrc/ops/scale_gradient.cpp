@@ -1,19 +1,22 @@
 // scale_gradient_: a gradient written in the forward pass, for a grad_output other than 1.
 //
-// In place, on a buffer that nobody else can see (fusedloss/autograd.py gives it away afterwards).
+// In place, on a buffer that nobody else can see (fusedloss/_kernel_autograd.py gives it away).
 // On CUDA the value is looked at on the device; where it is 1 nothing is read or written.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
 #include "cpu/scale_gradient.h"
-#include "ops/elementwise_cuda.h"
+#include "ops/cuda_drivers.h"
 #include "ops/tensor_view.h"
 
 namespace fusedloss::ops {
 namespace {
 
 void scale_gradient_(Tensor gradient, Tensor grad_output) {
-  if (gradient.is_cuda()) return cuda_scale_gradient(gradient, grad_output);
+  if (gradient.is_cuda()) {
+    if constexpr (kHasCuda) cuda_scale_gradient(gradient, grad_output);
+    return;
+  }
   const TensorView scale = view(grad_output);
   const double factor = visit_dtype(scale.dtype, [&](auto element) {
     return convert<double>(*static_cast<const decltype(element)*>(scale.data));

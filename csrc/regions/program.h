@@ -109,6 +109,14 @@ struct Bindings {
   }
 };
 
+// Whether a mask or weight is in double.
+inline bool holds_doubles(const Bindings& bindings) {
+  for (int i = 0; i < bindings.tensors; ++i) {
+    if (is_double(bindings.tensor[i])) return true;
+  }
+  return false;
+}
+
 FL_HOST_DEVICE constexpr bool is_operator(Opcode opcode) {
   return opcode == Opcode::kAnd || opcode == Opcode::kOr || opcode == Opcode::kNot ||
          opcode == Opcode::kAdd || opcode == Opcode::kSubtract || opcode == Opcode::kDivide ||

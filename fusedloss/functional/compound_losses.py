@@ -70,16 +70,8 @@ def dice_cross_entropy_loss(
         >>> fl.dice_cross_entropy_loss(logits, labels, ignore_index=255)
         tensor(0.5966)
     """
-    dice = Overlap(
-        "dice_cross_entropy_loss",
-        activation,
-        smooth,
-        per,
-        ignore_index,
-        include_background,
-        skip_absent,
-        squared=squared,
-    )
+    of_dice = activation, smooth, per, ignore_index, include_background, skip_absent, squared
+    dice = Overlap("dice_cross_entropy_loss", *of_dice)
     part = Pointwise("cross_entropy", (), label_smoothing, normalizer=normalizer)
     options = Compound(dice, part, dice_weight, ce_weight, dice_class_weight)
     operands = Operands(input, target, weight, weight_map, as_region(mask))
@@ -123,16 +115,8 @@ def dice_bce_loss(
         >>> fl.dice_bce_loss(logits, target)  # 0.5 / 2 + log(2) / 2
         tensor(0.5966)
     """
-    dice = Overlap(
-        "dice_bce_loss",
-        activation,
-        smooth,
-        per,
-        ignore_index,
-        include_background,
-        skip_absent,
-        squared=squared,
-    )
+    of_dice = activation, smooth, per, ignore_index, include_background, skip_absent, squared
+    dice = Overlap("dice_bce_loss", *of_dice)
     name = "binary_cross_entropy_with_logits"
     part = Pointwise(name, pos_weight=pos_weight, normalizer=normalizer)
     options = Compound(dice, part, dice_weight, bce_weight, dice_class_weight)
@@ -180,16 +164,8 @@ def dice_focal_loss(
         >>> fl.dice_focal_loss(logits, labels, gamma=1.0)  # 0.5 / 2 + log(2) / 4
         tensor(0.4233)
     """
-    dice = Overlap(
-        "dice_focal_loss",
-        activation,
-        smooth,
-        per,
-        ignore_index,
-        include_background,
-        skip_absent,
-        squared=squared,
-    )
+    of_dice = activation, smooth, per, ignore_index, include_background, skip_absent, squared
+    dice = Overlap("dice_focal_loss", *of_dice)
     part = focal_part(activation, alpha, gamma, normalizer)
     options = Compound(dice, part, dice_weight, focal_weight, dice_class_weight)
     operands = Operands(input, target, weight, weight_map, as_region(mask))

@@ -80,14 +80,7 @@ def dice_loss(
         tensor([0.5000, 0.0000])
     """
     options = Overlap(
-        "dice_loss",
-        activation,
-        smooth,
-        per,
-        ignore_index,
-        include_background,
-        skip_absent,
-        squared=squared,
+        "dice_loss", activation, smooth, per, ignore_index, include_background, skip_absent, squared
     )
     operands = Operands(input, target, weight, weight_map, as_region(mask))
     return _loss(options, operands, reduction, return_stats)

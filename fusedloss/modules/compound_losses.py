@@ -81,16 +81,8 @@ class DiceCrossEntropyLoss(_CompoundLoss):
         normalizer=None,
         return_stats: bool = False,
     ):
-        dice = Overlap(
-            "dice_cross_entropy_loss",
-            activation,
-            smooth,
-            per,
-            ignore_index,
-            include_background,
-            skip_absent,
-            squared=squared,
-        )
+        of_dice = activation, smooth, per, ignore_index, include_background, skip_absent, squared
+        dice = Overlap("dice_cross_entropy_loss", *of_dice)
         part = Pointwise("cross_entropy", (), label_smoothing, normalizer=normalizer)
         options = Compound(dice, part, dice_weight, ce_weight, dice_class_weight)
         super().__init__(options, weight, weight_map, mask, reduction, return_stats)
@@ -137,16 +129,8 @@ class DiceBCELoss(_CompoundLoss):
         normalizer=None,
         return_stats: bool = False,
     ):
-        dice = Overlap(
-            "dice_bce_loss",
-            activation,
-            smooth,
-            per,
-            ignore_index,
-            include_background,
-            skip_absent,
-            squared=squared,
-        )
+        of_dice = activation, smooth, per, ignore_index, include_background, skip_absent, squared
+        dice = Overlap("dice_bce_loss", *of_dice)
         if pos_weight is not None:
             check_real("pos_weight", pos_weight)
         part = Pointwise("binary_cross_entropy_with_logits", normalizer=normalizer)
@@ -198,16 +182,8 @@ class DiceFocalLoss(_CompoundLoss):
         normalizer=None,
         return_stats: bool = False,
     ):
-        dice = Overlap(
-            "dice_focal_loss",
-            activation,
-            smooth,
-            per,
-            ignore_index,
-            include_background,
-            skip_absent,
-            squared=squared,
-        )
+        of_dice = activation, smooth, per, ignore_index, include_background, skip_absent, squared
+        dice = Overlap("dice_focal_loss", *of_dice)
         part = focal_part(activation, alpha, gamma, normalizer)
         options = Compound(dice, part, dice_weight, focal_weight, dice_class_weight)
         super().__init__(options, weight, weight_map, mask, reduction, return_stats)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .._labels import is_index_target, positions, with_channels
 from ._class_formulas import CLASSWISE, ClassFormula
-from ._dtypes import compute_dtype, factors, result_dtype
+from ._dtypes import compute_dtype, result_dtype
+from ._labels import check_labels, is_ignored
 from ._masking import hidden, select, weighted
 from ._reduction import reduced
-from ._values import first_place, readable
 
 
 class ClassOperands(NamedTuple):
@@ -51,7 +51,7 @@ def classwise(
 ):
     """The loss `name` of checked arguments; `options` are its own numbers in order."""
     input, target, weight, weight_map, ignore_index, _ = operands
-    dtype = compute_dtype(input, target, weight, *factors(weight_map), *factors(region))
+    dtype = compute_dtype(input, target, weight, weight_map, region)
     formula = CLASSWISE[name]
     view, y = with_channels(input, target)
     x = view.to(dtype)
@@ -61,11 +61,11 @@ def classwise(
     operands = operands._replace(input=x, target=y, weight=weight)
     if is_index_target(input, target):
         default = formula.index_normalizer
-        labels = y.to(torch.int64)
-        ignored = _is_ignored(labels, y.dtype, ignore_index)
+        ignored = is_ignored(y, ignore_index)
         selection = select(region, weight_map, view, y, dtype, True, ignored)
-        _check_labels(name, labels, selection.active, operands, input.ndim)
-        labels = torch.where(selection.active, labels, 0)
+        advice = f"mask such positions, or mark them by ignore_index ({ignore_index})"
+        check_labels(name, y, selection.active, x.shape[1], advice, input.ndim)
+        labels = torch.where(selection.active, y.to(torch.int64), 0)
         result = _of_indices(formula, options, operands, labels, selection.active)
     else:
         default = formula.probability_normalizer
@@ -139,30 +139,6 @@ def _product(left: Tensor | None, right: Tensor | None) -> Tensor | None:
     if left is None or right is None:
         return left if right is None else right
     return left * right
-
-
-def _is_ignored(labels: Tensor, dtype: torch.dtype, ignore_index: int) -> Tensor:
-    ignored = labels == ignore_index
-    if dtype is torch.uint64 and ignore_index < 0:  # what int64 cannot hold has become negative
-        return torch.zeros_like(ignored)
-    return ignored
-
-
-def _check_labels(name, labels, active, operands: ClassOperands, ndim: int) -> None:
-    """A class index outside [0, C) at a position that takes part is an error; on a GPU it fails
-    a device assert in what follows."""
-    if not readable(labels):
-        return
-    classes = operands.input.shape[1]
-    position = first_place(((labels < 0) | (labels >= classes)) & active)
-    if position is not None:
-        value = operands.target[position].item()
-        place = (position[0], *position[2:]) if ndim >= 2 else ()
-        raise IndexError(
-            f"target of {name} must be a class index in [0, {classes}) where it takes part, got "
-            f"{value} at position {place}; mask such positions, or mark them by ignore_index "
-            f"({operands.ignore_index})"
-        )
 
 
 def _without_channels(result, reduction: str, shape, return_stats: bool):

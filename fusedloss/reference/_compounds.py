@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._overlap_call import Compound, Operands
 from ._classwise import ClassOperands, classwise
-from ._dtypes import compute_dtype, factors, result_dtype
+from ._dtypes import compute_dtype, result_dtype
 from ._formulas import DEFAULT_NORMALIZERS, ELEMENTWISE
 from ._masking import hidden, weighted
 from ._overlap import overlap, overlap_selection, soft_target
@@ -20,9 +20,8 @@ _NO_LABEL = -(1 << 63)  # a class loss has no None for its ignore_index
 def compound(options: Compound, operands: Operands, reduction: str, return_stats: bool):
     """The loss of checked arguments; the statistics are those of the pointwise part, with the soft
     counts of the Dice part."""
-    input, target, weight, weight_map, region = operands
-    tensors = (input, target, weight, options.dice_class_weight, options.pointwise.pos_weight)
-    dtype = compute_dtype(*tensors, *factors(weight_map), *factors(region))
+    input = operands.input
+    dtype = compute_dtype(*operands, options.dice_class_weight, options.pointwise.pos_weight)
     operands = operands._replace(input=input.to(dtype))
     of_dice = operands._replace(weight=options.dice_class_weight)
     dice, counts = overlap(options.dice, of_dice, reduction, True)

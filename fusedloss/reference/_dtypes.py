@@ -11,11 +11,12 @@ def factors(operand) -> tuple[Tensor, ...]:
     return (operand,) if isinstance(operand, Tensor) else operand.factors
 
 
-def compute_dtype(*operands: Tensor | None) -> torch.dtype:
-    """float64 if any operand is, else float32."""
+def compute_dtype(*operands) -> torch.dtype:
+    """float64 if any operand or factor of an operand is, else float32."""
     for operand in operands:
-        if operand is not None and operand.dtype is torch.float64:
-            return torch.float64
+        for tensor in factors(operand):
+            if tensor.dtype is torch.float64:
+                return torch.float64
     return torch.float32
 
 

@@ -8,7 +8,7 @@ threads (`_sums.py`); the layout of a result is its caller's business.
 
 from torch import Tensor
 
-from ._dtypes import compute_dtype, factors, result_dtype
+from ._dtypes import compute_dtype, result_dtype
 from ._formulas import DEFAULT_NORMALIZERS, ELEMENTWISE
 from ._masking import hidden, select, weighted
 from ._reduction import reduced
@@ -32,7 +32,7 @@ def elementwise(
 
     `weight` is a tensor, a weight source or None.
     """
-    dtype = compute_dtype(input, target, pos_weight, *factors(weight), *factors(region))
+    dtype = compute_dtype(input, target, weight, pos_weight, region)
     selection = select(region, weight, input, target, dtype)
     if name == "binary_cross_entropy":
         _check_probabilities(input, selection.active)

@@ -15,26 +15,38 @@ def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
     return target.to(torch.int64) == ignore_index
 
 
+def check_labels(
+    name: str, labels: Tensor, active: Tensor | None, classes: int, advice: str, ndim: int = 2
+) -> None:
+    """Raises IndexError for a label (N, 1, ...) outside [0, C) at a position that takes part, where
+    values may be looked at; `ndim` is the input's."""
+    if not readable(labels):
+        return
+    index = labels.to(torch.int64)
+    wrong = (index < 0) | (index >= classes)
+    place = first_place(wrong if active is None else wrong & active)
+    if place is not None:
+        shown = (place[0], *place[2:]) if ndim >= 2 else ()
+        raise IndexError(
+            f"target of {name} must be a class index in [0, {classes}) where it takes part, got "
+            f"{labels[place].item()} at position {shown}; {advice}"
+        )
+
+
 def one_hot(name: str, labels: Tensor, active: Tensor | None, classes: int) -> Tensor:
     """Bool, the classes along dim 1, of labels (N, 1, ...) of any integer dtype.
 
-    A label outside [0, C) where a position takes part is an IndexError on the CPU and fails a
-    device assert elsewhere; where none does, it stands for class 0.
+    A label where no position takes part stands for class 0; a wrong one fails a device assert where
+    `check_labels` cannot read it.
     """
     every = torch.arange(classes, device=labels.device).reshape(1, -1, *[1] * (labels.ndim - 2))
     index = labels.to(torch.int64)
     if classes == 0:  # nobody takes part
         return index == every
     if active is not None:
-        index = torch.where(active.any(1, keepdim=True), index, 0)
-    if readable(index):
-        place = first_place((index < 0) | (index >= classes))
-        if place is not None:
-            raise IndexError(
-                f"target of {name} must be a class index in [0, {classes}) where it takes part, "
-                f"got {labels[place].item()} at position {(place[0], *place[2:])}; leave it out by "
-                "mask or ignore_index"
-            )
+        active = active.any(1, keepdim=True)
+        index = torch.where(active, index, 0)
+    check_labels(name, labels, active, classes, "leave it out by mask or ignore_index")
     # a look-up, which fails where the comparison alone would find no class
     found = every.expand(index.shape[0], classes, *index.shape[2:]).gather(1, index)
     return found == every

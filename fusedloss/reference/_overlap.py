@@ -17,7 +17,7 @@ from .._overlap_call import Operands, Overlap, holds_labels
 from ..regions import And, TensorRegion
 from ..stats import Stats
 from ..weights import Product, TensorWeight, WeightSource, as_source
-from ._dtypes import compute_dtype, factors, result_dtype
+from ._dtypes import compute_dtype, result_dtype
 from ._labels import is_ignored, one_hot
 from ._masking import Selection, hidden, select, weighted
 from ._reduction import divide
@@ -34,7 +34,7 @@ class Sums(NamedTuple):
 def overlap(options: Overlap, operands: Operands, reduction: str, return_stats: bool):
     """The loss of checked arguments."""
     input, target, weight, weight_map, region = operands
-    dtype = compute_dtype(input, target, weight, *factors(weight_map), *factors(region))
+    dtype = compute_dtype(*operands)
     selection = overlap_selection(options, operands, dtype)
     p = _activated(options.activation, input.to(dtype), selection.active)
     t = soft_target(options.name, operands, selection.active, dtype)

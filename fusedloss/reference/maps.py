@@ -59,7 +59,7 @@ def weight_map(source, input: Tensor, target: Tensor) -> Tensor:
         raise TypeError("source must be a tensor or a weight source, got NoneType")
     view, labels, positional = _checked(input, target, source, None)
     source = as_source(source)
-    dtype = compute_dtype(input, target, *source.factors)
+    dtype = compute_dtype(input, target, source)
     values = combined(source, leaf_values(source, view, labels, dtype, positional))
     return _dense(values, view, input)
 
