@@ -58,51 +58,6 @@ def sums_length(input: Tensor, reduction: str) -> int:
     return 3 * samples + 1
 
 
-@torch.library.register_fake("fusedloss::elementwise_forward")
-def _(call, numbers, input, target, others, region, weight_source):
-    _, reduction, _, *flags = call.split()
-    dtype = torch.float32 if "float_result" in flags else input.dtype
-    if reduction == "none":
-        loss = torch.empty_like(input, dtype=dtype)
-    else:
-        loss = input.new_empty((), dtype=dtype)
-    gradient = torch.empty_like(input) if "gradient" in flags else input.new_empty((0,))
-    sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
-    return loss, gradient, sums
-
-
-@torch.library.register_fake("fusedloss::elementwise_backward")
-def _(call, numbers, input, target, others, region, weight_source, grad_output, sums):
-    return torch.empty_like(input)
-
-
-@torch.library.register_fake("fusedloss::classwise_forward")
-def _(call, numbers, ignore_index, input, target, others, region, weight_source):
-    _, reduction, _, *flags = call.split()
-    dtype = torch.float32 if "float_result" in flags else input.dtype
-    shape = positions(input.shape) if reduction == "none" else ()
-    loss = input.new_empty(shape, dtype=dtype)
-    gradient = torch.empty_like(input) if "gradient" in flags else input.new_empty((0,))
-    sums = input.new_empty((sums_length(input, reduction),), dtype=torch.float64)
-    return loss, gradient, sums
-
-
-@torch.library.register_fake("fusedloss::classwise_backward")
-def _(
-    call,
-    numbers,
-    ignore_index,
-    input,
-    target,
-    others,
-    region,
-    weight_source,
-    grad_output,
-    sums,
-):
-    return torch.empty_like(input)
-
-
 def pool_count(words: list[str], input: Tensor) -> int:
     """How many pools an overlap loss has; `words` are those of csrc/core/overlap_problem.h."""
     samples, classes = input.shape[:2]
@@ -114,31 +69,64 @@ def pool_count(words: list[str], input: Tensor) -> int:
     return samples * classes if "sample_class" in words else samples
 
 
-@torch.library.register_fake("fusedloss::overlap_forward")
-def _(call, numbers, ignore_index, input, target, others, region, weight_source):
+# What the forward ops return, not yet written: loss, gradient (empty if not asked for) and sums.
+
+
+def elementwise_results(call: str, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     words = call.split()
-    dtype = torch.float32 if "float_result" in words else input.dtype
+    dtype = _loss_dtype(words, input)
+    if words[1] == "none":
+        return _with_loss(torch.empty_like(input, dtype=dtype), words, input)
+    return _with_loss(input.new_empty((), dtype=dtype), words, input)
+
+
+def classwise_results(call: str, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    words = call.split()
+    shape = positions(input.shape) if words[1] == "none" else ()
+    return _with_loss(input.new_empty(shape, dtype=_loss_dtype(words, input)), words, input)
+
+
+def overlap_results(call: str, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    words = call.split()
     pools = pool_count(words, input)
-    loss = input.new_empty((pools,) if words[1] == "none" else (), dtype=dtype)
+    shape = (pools,) if words[1] == "none" else ()
+    loss = input.new_empty(shape, dtype=_loss_dtype(words, input))
+    return _with_loss(loss, words, input, numbers_of_pools=5 * pools)
+
+
+def _loss_dtype(words, input):
+    return torch.float32 if "float_result" in words else input.dtype
+
+
+def _with_loss(loss, words, input, numbers_of_pools=0):
     gradient = torch.empty_like(input) if "gradient" in words else input.new_empty((0,))
-    length = sums_length(input, words[1]) + 5 * pools
-    sums = input.new_empty((length,), dtype=torch.float64)
-    return loss, gradient, sums
+    length = sums_length(input, words[1]) + numbers_of_pools
+    return loss, gradient, input.new_empty((length,), dtype=torch.float64)
 
 
+@torch.library.register_fake("fusedloss::elementwise_forward")
+def _(call, numbers, input, *_):
+    return elementwise_results(call, input)
+
+
+@torch.library.register_fake("fusedloss::classwise_forward")
+def _(call, numbers, ignore_index, input, *_):
+    return classwise_results(call, input)
+
+
+@torch.library.register_fake("fusedloss::overlap_forward")
+def _(call, numbers, ignore_index, input, *_):
+    return overlap_results(call, input)
+
+
+@torch.library.register_fake("fusedloss::elementwise_backward")
+def _(call, numbers, input, *_):
+    return torch.empty_like(input)
+
+
+@torch.library.register_fake("fusedloss::classwise_backward")
 @torch.library.register_fake("fusedloss::overlap_backward")
-def _(
-    call,
-    numbers,
-    ignore_index,
-    input,
-    target,
-    others,
-    region,
-    weight_source,
-    grad_output,
-    sums,
-):
+def _(call, numbers, ignore_index, input, *_):
     return torch.empty_like(input)
 
 
