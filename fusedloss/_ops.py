@@ -69,9 +69,25 @@ def pool_count(words: list[str], input: Tensor) -> int:
     return samples * classes if "sample_class" in words else samples
 
 
+# What the forward ops return, not yet written: loss, gradient (empty if not asked for) and sums.
+
+
+def elementwise_results(call: str, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _results(call.split(), input, torch.empty_like(input))
+
+
+def classwise_results(call: str, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _results(call.split(), input, input.new_empty(positions(input.shape)))
+
+
+def overlap_results(call: str, input: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    words = call.split()
+    pools = pool_count(words, input)
+    return _results(words, input, input.new_empty((pools,)), pools)
+
+
 def _results(words, input: Tensor, losses: Tensor, pools: int = 0):
-    """(loss, gradient, sums) of a forward op; `losses` has the shape and strides of the loss under
-    reduction "none"."""
+    """`losses`: of the shape and strides that the loss has under reduction "none"."""
     loss = losses if words[1] == "none" else input.new_empty(())
     if "float_result" in words:
         loss = torch.empty_like(loss, dtype=torch.float32)
@@ -82,19 +98,17 @@ def _results(words, input: Tensor, losses: Tensor, pools: int = 0):
 
 @torch.library.register_fake("fusedloss::elementwise_forward")
 def _(call, numbers, input, *_):
-    return _results(call.split(), input, torch.empty_like(input))
+    return elementwise_results(call, input)
 
 
 @torch.library.register_fake("fusedloss::classwise_forward")
 def _(call, numbers, ignore_index, input, *_):
-    return _results(call.split(), input, input.new_empty(positions(input.shape)))
+    return classwise_results(call, input)
 
 
 @torch.library.register_fake("fusedloss::overlap_forward")
 def _(call, numbers, ignore_index, input, *_):
-    words = call.split()
-    pools = pool_count(words, input)
-    return _results(words, input, input.new_empty((pools,)), pools)
+    return overlap_results(call, input)
 
 
 @torch.library.register_fake("fusedloss::elementwise_backward")

@@ -5,6 +5,9 @@ import torch
 
 from tests.backends import BACKENDS, EMULATED
 
+# Their asserts are the tests' own, and should say as much when they fail.
+pytest.register_assert_rewrite("tests.emulator.row_checks")
+
 # One thread unless a test asks for more: threads that share busy cores wait for each other.
 torch.set_num_threads(1)
 

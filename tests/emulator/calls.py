@@ -93,19 +93,3 @@ class Calls:
         settings.reports.append(report)
         if settings.check and (failure or report.errors):
             raise KernelError(f"{failure}\n{report}") from failure
-
-    def run_op(self, op, arguments, inputs, outputs):
-        """`run` of the module's function `op` with its Arguments and a workspace."""
-
-        def call(session):
-            filled = session.module.Arguments()
-            for name, value in arguments.items():
-                setattr(filled, name, value)
-
-            def allocate(size):
-                workspace = torch.empty(size, dtype=torch.uint8)
-                return session.register(workspace, "workspace", writable=True)
-
-            getattr(session.module, op)(filled, allocate)
-
-        self.run(inputs, outputs, call)

@@ -17,12 +17,13 @@ from fusedloss import _classwise_autograd, reference
 from fusedloss.reference import ClassOperands
 
 from . import classwise
+from .rows import KernelRow, excess, rand, random_labels
 
 OPTIONS = {"softmax_focal_loss": (2.0,), "categorical_cross_entropy": (1e-7,)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Row(KernelRow):
     """A mean over float32 logits; every tenth label is ignored.
 
     ``reads``: how often a pass with a gradient reads the logits of a position that takes part.
@@ -44,8 +45,7 @@ class Row:
     offset: int = 0
     labels: torch.dtype = torch.int64
 
-    def __str__(self):
-        return self.name
+    ops, project = classwise, classwise.SMALL
 
     @functools.cached_property
     def operands(self):
@@ -71,10 +71,7 @@ class Row:
         if self.probabilities:
             target = placed(torch.rand(size, generator=generator) + 0.1)
             return input, target / target.sum(1, keepdim=True)
-        positions = (self.shape[0], *self.shape[2:])
-        labels = torch.randint(0, self.shape[1], positions, generator=generator)
-        ignored = torch.rand(positions, generator=generator) < 0.1
-        return input, torch.where(ignored, -100, labels).to(self.labels)
+        return input, random_labels(self.shape, -100, generator).to(self.labels)
 
     @functools.cached_property
     def class_weight(self):
@@ -97,16 +94,10 @@ class Row:
     def others(self):
         return self._words[2]
 
-    def forward(self, gradient=True):
+    @property
+    def _arguments(self):
         call, numbers, others, code = self._words
-        flags = " sums" + " gradient" * (gradient and self.reduction != "none")
-        return classwise.forward(call + flags, numbers, -100, *self.operands, others, *code)
-
-    def backward(self, grad_output, sums):
-        call, numbers, others, code = self._words
-        return classwise.backward(
-            call, numbers, -100, *self.operands, others, *code, grad_output, sums
-        )
+        return call, numbers, -100, *self.operands, others, *code
 
     @functools.cached_property
     def expected(self):
@@ -117,15 +108,6 @@ class Row:
         loss = reference.classwise(name, options, operands, *rest, False)
         (gradient,) = torch.autograd.grad(loss.sum(), input)
         return loss.detach(), gradient
-
-    def is_right(self, loss, gradient):
-        want_loss, want_gradient = self.expected
-        error = (gradient - want_gradient).norm()
-        return bool(
-            torch.allclose(loss.double(), want_loss, rtol=2e-6, atol=1e-6)
-            and error <= 1e-5 * want_gradient.norm()
-            and (gradient[want_gradient == 0] == 0).all()
-        )
 
     @functools.cached_property
     def active(self):
@@ -145,10 +127,6 @@ class Row:
         """Bytes of logits to read in a pass with a gradient."""
         classes = 1 if self.loss == "nll_loss" else self.shape[1]
         return self.reads * 4 * classes * self.active
-
-
-def rand(*shape):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(2))
 
 
 MASK = rand(2, 24, 64) > 0.3
@@ -183,21 +161,6 @@ ROWS = [
 ]
 
 
-def measure(row):
-    """What a traced forward pass with its gradient asked of memory."""
-    with classwise.recorded(classwise.SMALL, traced=True, preempt=0.01, max_excess=None) as reports:
-        loss, gradient, _ = row.forward()
-    (report,) = reports
-    assert row.is_right(loss, gradient), row
-    return report
-
-
-def excess(report):
-    """Sectors against the ideal of the lines that move the most."""
-    lines = [line for line in report.coalescing if line.bytes >= report.bytes_written // 4]
-    return max((line.excess for line in lines), default=1.0)
-
-
 def main():
     print("forward with gradient, float32, in bytes")
     columns = (
@@ -205,7 +168,7 @@ def main():
     )
     print(f"{'loss and layout':28} {columns}")
     for row in ROWS:
-        report = measure(row)
+        report = row.measure()
         read = report.buffers["input"].bytes_read
         written = report.buffers["gradient"].bytes_written
         others = report.bytes_read - read - report.buffers["workspace"].bytes_read

@@ -78,6 +78,25 @@ def mutated(project, mutant):
     )
 
 
+# What a caller reports of a mutant under which no error is found, but the result is wrong.
+WRONG = "wrong"
+
+# Options of `recorded` in the search for a mutant. Few blocks at once: every loaded module keeps
+# the stacks of its threads mapped.
+SEARCH = {"check": False, "preempt": 0.05, "traced": True, "resident": 2, "multiprocessors": 2}
+
+
+def check_is_caught(mutant, project, findings):
+    """``findings(project, seed)`` has the mutant's kind (any, if it has none) for some schedule."""
+    broken = mutated(project, mutant)
+    seen = set()
+    for seed in range(4):
+        seen |= findings(broken, seed)
+        if mutant.kind in seen or (not mutant.kind and seen):
+            return
+    pytest.fail(f"{mutant}: found {seen}, wanted {mutant.kind or 'anything'}")
+
+
 def _write(path, text):
     if path.exists() and path.read_text() == text:
         return

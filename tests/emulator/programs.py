@@ -18,12 +18,13 @@ import fusedloss as fl
 from fusedloss import _program, autograd, reference
 
 from . import elementwise
+from .rows import KernelRow, rand
 
 SHAPE = (2, 3, 48, 64)
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Row(KernelRow):
     """A mean squared error with this region and weight.
 
     ``input_looks`` and ``target_looks``: how often each phase reads them whole to know the factors;
@@ -42,8 +43,7 @@ class Row:
     dtype: torch.dtype = torch.float32
     channels_last: bool = False
 
-    def __str__(self):
-        return self.name
+    ops, project = elementwise, elementwise.PROJECT
 
     @functools.cached_property
     def operands(self):
@@ -61,14 +61,10 @@ class Row:
         options = "mse_loss", (), self.weight, None, self.region
         return autograd._op_arguments(*self.operands, *options, self.reduction, self.normalizer)
 
-    def forward(self, gradient=True):
+    @property
+    def _arguments(self):
         call, numbers, others, code = self._words
-        flags = " sums" + " gradient" * gradient
-        return elementwise.forward(call + flags, numbers, *self.operands, others, *code)
-
-    def backward(self, grad_output, sums):
-        call, numbers, others, code = self._words
-        return elementwise.backward(call, numbers, *self.operands, others, *code, grad_output, sums)
+        return call, numbers, *self.operands, others, *code
 
     @functools.cached_property
     def expected(self):
@@ -127,10 +123,6 @@ class Row:
         return input, target
 
 
-def rand(*shape):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(2))
-
-
 IMAGE, FEATURES = rand(2, 3, 48, 64), rand(2, 8, 6, 8) - 0.5
 LABELS = (rand(2, 1, 6, 8).mul(3).floor().repeat_interleave(8, 2).repeat_interleave(8, 3)).to(
     torch.uint8
@@ -162,15 +154,6 @@ ROWS = [
 ]
 
 
-def measure(row):
-    """What a traced forward pass with its gradient asked of memory."""
-    with elementwise.recorded(traced=True, preempt=0.01, max_excess=None) as reports:
-        loss, gradient, _ = row.forward()
-    (report,) = reports
-    assert row.is_right(loss, gradient), row
-    return report
-
-
 def requested(row, report):
     """(bytes asked of input and target, the ideal, bytes asked of all other tensors)."""
     buffers = report.buffers
@@ -188,7 +171,7 @@ def main():
     columns = "launches  input+target       ideal  gradient    others  requested   times"
     print(f"{'factors':18}  {columns}")
     for row in ROWS:
-        report = measure(row)
+        report = row.measure()
         read, ideal, others = requested(row, report)
         size = sum(tensor.nbytes for tensor in row.others)
         times = f"{others / size / (2 + row.ranges):.1f}" if size else "-"

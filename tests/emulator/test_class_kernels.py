@@ -1,26 +1,28 @@
 """The class kernels under emulation: memory traffic, races, schedules and seeded bugs. Their values
 are tested by the ordinary tables, which run over them too."""
 
-import dataclasses
+import functools
 
 import pytest
 import torch
 
 import fusedloss as fl
 
-from . import builder, classes, classwise
-from .classes import LAST, LONG, LONGEST, MASK, ROWS, Row, rand
-from .mutants import Mutant, mutated
+from . import builder, classwise
+from .classes import LAST, LONG, LONGEST, MASK, ROWS, Row
+from .mutants import SEARCH, WRONG, Mutant, check_is_caught
+from .row_checks import (
+    check_every_schedule,
+    check_label_outside,
+    check_what_takes_no_part_is_not_read,
+)
+from .rows import excess, rand
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
 )
 
 QUICK = [row for row in ROWS if row.name in ("with a mask", "channels last", "rows of 1000")]
-
-
-def traced(**options):
-    return classwise.recorded(classwise.SMALL, traced=True, max_excess=None, **options)
 
 
 @pytest.mark.parametrize(
@@ -30,9 +32,8 @@ def traced(**options):
 )
 def test_one_launch_and_ideal_traffic(row):
     """Both ways: logits as often as they must be, the gradient once, neighbours side by side."""
-    with traced(preempt=0.01) as reports:
-        loss, gradient, sums = row.forward()
-        again = row.backward(torch.ones(()), sums)
+    with row.traced(preempt=0.01) as reports:
+        loss, gradient, _, again = row.both()
     assert row.is_right(loss, gradient) and row.is_right(loss, again)
     whole = row.operands[0].nbytes
     for report, phases in zip(reports, (2, 1), strict=True):
@@ -46,7 +47,7 @@ def test_one_launch_and_ideal_traffic(row):
         assert report.buffers["gradient"].bytes_written == whole
         if not row.probabilities:
             assert report.buffers["target"].bytes_read == phases * row.operands[1].nbytes
-        assert classes.excess(report) < (2.2 if row.active < row.operands[1].numel() else 1.01)
+        assert excess(report) < (2.2 if row.active < row.operands[1].numel() else 1.01)
 
 
 WHERE = fl.box(2, 1, 30, 9) & ~fl.disk(5, 5, 3)
@@ -66,20 +67,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_same_bits_under_every_schedule_and_grid(name):
-    row = EVERYTHING[name]
-    results = set()
-    for seed in range(8):
-        grid = {"multiprocessors": 1 + seed % 4, "blocks_per_multiprocessor": 1 + seed % 3}
-        with traced(seed=seed, preempt=0.05, **grid) as reports:
-            loss, gradient, sums = row.forward()
-            again = row.backward(torch.ones_like(loss), sums)
-        assert [report.launches for report in reports] == [1, 1]
-        assert row.kernel in reports[0].kernels[0].kernel
-        scalar = row.reduction != "none"
-        assert row.is_right(loss, again) and (not scalar or row.is_right(loss, gradient))
-        written = gradient if scalar else again
-        results.add((loss.numpy().tobytes(), written.numpy().tobytes(), sums.numpy().tobytes()))
-    assert len(results) == 1
+    check_every_schedule(EVERYTHING[name])
 
 
 @pytest.mark.parametrize("offset", [1, 3])
@@ -87,9 +75,8 @@ def test_same_bits_under_every_schedule_and_grid(name):
 def test_head_and_tail(shape, offset):
     """Rows that begin within 16 bytes; the gradient is a tensor of its own."""
     row = Row("", shape=shape, offset=offset, weight=True)
-    with traced() as reports:
-        loss, gradient, sums = row.forward()
-        again = row.backward(torch.ones(()), sums)
+    with row.traced() as reports:
+        loss, gradient, _, again = row.both()
     assert row.is_right(loss, gradient) and row.is_right(loss, again)
     assert not reports[0].errors + reports[1].errors
 
@@ -97,35 +84,13 @@ def test_head_and_tail(shape, offset):
 @pytest.mark.parametrize("layout", [{}, LAST, LONG, {"strides": (2,)}], ids=str)
 @pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss", "categorical_cross_entropy"])
 def test_what_takes_no_part_is_not_read(loss, layout):
-    row = Row("", loss, **layout)
-    input, target = row.operands
-    nothing = dataclasses.replace(row, region=fl.regions.TensorRegion(torch.zeros(1).bool()))
-    ignored = dataclasses.replace(row)
-    ignored.__dict__["operands"] = input, torch.full_like(target, -100)
-    for case in (nothing, ignored):
-        with traced() as reports:
-            loss, gradient, sums = case.forward()
-            case.backward(torch.ones(()), sums)
-        assert loss == 0 and not gradient.any()
-        for report in reports:
-            assert report.buffers["input"].bytes_read == 0
-            assert report.buffers["gradient"].bytes_written == gradient.nbytes
+    check_what_takes_no_part_is_not_read(Row("", loss, **layout), -100)
 
 
 @pytest.mark.parametrize("layout", [{}, LAST, LONG], ids=str)
 @pytest.mark.parametrize("label", [-1, 10**6, 2**40])
 def test_label_outside_is_a_device_assert(layout, label):
-    row = Row("", **layout)
-    row.operands[1].view(-1)[17] = label
-    mask = torch.ones(row.operands[1].shape, dtype=torch.bool)
-    for takes_part in (True, False):
-        mask.view(-1)[17] = takes_part
-        case = dataclasses.replace(row, region=fl.regions.TensorRegion(mask))
-        case.__dict__["operands"] = row.operands
-        with classwise.recorded(classwise.SMALL, check=False, traced=True) as reports:
-            case.forward()
-        kinds = reports[0].kinds - {"uncoalesced"}
-        assert kinds == ({"device_assert"} if takes_part else set())
+    check_label_outside(Row("", **layout), label)
 
 
 # ---- seeded bugs ----------------------------------------------------------------
@@ -136,7 +101,6 @@ CELLS = "csrc/cuda/class_cells.cuh"
 LONG_ROWS = "csrc/cuda/class_rows.cuh"
 FACTORS = "csrc/cuda/position_factors.cuh"
 PLAN = "csrc/cuda/class_plan.h"
-WRONG = "wrong"  # no error of the emulator, but a wrong result
 
 MUTANTS = [
     Mutant(
@@ -270,21 +234,14 @@ OWN_ROWS = {
 }
 
 
+ONE_BLOCK = {"blocks_per_multiprocessor": 1, "max_excess": None}
+
+
 def findings(project, seed, rows):
     """Kinds of errors over the rows, and "wrong" for a wrong result."""
     found = set()
     for row in rows:
-        with classwise.recorded(
-            project,
-            check=False,
-            seed=seed,
-            preempt=0.05,
-            traced=True,
-            resident=2,
-            multiprocessors=2,
-            blocks_per_multiprocessor=1,
-            max_excess=None,
-        ) as reports:
+        with classwise.recorded(project, seed=seed, **SEARCH | ONE_BLOCK) as reports:
             loss, gradient, sums = row.forward(gradient=row is not MANY)
             if row is BACKWARD:
                 row.backward(torch.ones(()), sums)
@@ -302,11 +259,5 @@ def test_small_selection_is_right():
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_mutant_is_caught(mutant):
-    project = mutated(classwise.SMALL, mutant)
     rows = OWN_ROWS.get(mutant.name, BROKEN)
-    seen = set()
-    for seed in range(4):
-        seen |= findings(project, seed, rows)
-        if mutant.kind in seen or (not mutant.kind and seen):
-            return
-    pytest.fail(f"{mutant}: found {seen}, wanted {mutant.kind or 'anything'}")
+    check_is_caught(mutant, classwise.SMALL, functools.partial(findings, rows=rows))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from . import builder, elementwise
-from .mutants import Mutant, mutated, quick_and_slow
+from .mutants import SEARCH, WRONG, Mutant, check_is_caught, quick_and_slow
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
@@ -208,7 +208,6 @@ VECTOR = "csrc/cuda/elementwise_vector.cuh"
 STRIDED = "csrc/cuda/elementwise_strided.cuh"
 ACCESS = "csrc/cuda/vector_access.cuh"
 LAUNCH = "csrc/cuda/launch_call.cuh"
-WRONG = "wrong"  # no error of the emulator, but a wrong result
 
 TAKE = "    __threadfence();\n    is_last ="
 KEEP = "  __syncthreads();\n  if (threadIdx.x % 32 == 0) {"
@@ -340,16 +339,7 @@ def findings(project, seed):
     """Kinds of errors over the cases, and "wrong" for a wrong result."""
     found = set()
     for case in BROKEN:
-        # Few blocks at once: every loaded module keeps the stacks of its threads mapped.
-        with elementwise.recorded(
-            project,
-            check=False,
-            seed=seed,
-            preempt=0.05,
-            traced=True,
-            resident=2,
-            multiprocessors=2,
-        ) as reports:
+        with elementwise.recorded(project, seed=seed, **SEARCH) as reports:
             loss, gradient, _ = case.forward(gradient=True)
             again, *_ = case.forward()
         right = case.is_right(loss, gradient) and case.is_right(again, gradient)
@@ -363,10 +353,4 @@ def test_small_selection_is_right():
 
 @pytest.mark.parametrize("mutant", quick_and_slow(MUTANTS))
 def test_mutant_is_caught(mutant):
-    project = mutated(elementwise.SMALL, mutant)
-    seen = set()
-    for seed in range(4):
-        seen |= findings(project, seed)
-        if mutant.kind in seen or (not mutant.kind and seen):
-            return
-    pytest.fail(f"{mutant}: found {seen}, wanted {mutant.kind or 'anything'}")
+    check_is_caught(mutant, elementwise.SMALL, findings)

@@ -1,30 +1,28 @@
 """The overlap kernels under emulation: memory traffic, races, schedules and seeded bugs. Their
 values are tested by the ordinary tables, which run over them too."""
 
-import dataclasses
+import functools
 
 import pytest
 import torch
 
 import fusedloss as fl
 
-from . import builder, overlap, overlaps
-from .mutants import Mutant, mutated
-from .overlaps import BINARY, LABELS, LAST, ROWS, STRIDED, Row, rand
+from . import builder, overlap
+from .mutants import SEARCH, WRONG, Mutant, check_is_caught
+from .overlaps import BINARY, LABELS, LAST, ROWS, STRIDED, Row
+from .row_checks import (
+    check_every_schedule,
+    check_label_outside,
+    check_what_takes_no_part_is_not_read,
+)
+from .rows import excess, rand
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
 )
 
 QUICK = ("with a mask", "sigmoid dice of labels", "dice + cross entropy", "channels last")
-
-
-def traced(**options):
-    return overlap.recorded(overlap.SMALL, traced=True, max_excess=None, **options)
-
-
-def ones(loss):
-    return torch.ones_like(loss)
 
 
 @pytest.mark.parametrize(
@@ -34,10 +32,9 @@ def ones(loss):
 )
 def test_one_launch_and_ideal_traffic(row):
     """Both ways: logits as often as they must be, the gradient once, neighbours side by side."""
-    with traced(preempt=0.01) as reports:
-        loss, gradient, sums = row.forward()
-        again = row.backward(ones(loss), sums)
-    scalar = row.reduction != "none"
+    with row.traced(preempt=0.01) as reports:
+        loss, gradient, _, again = row.both()
+    scalar = row.is_scalar
     assert row.is_right(loss, gradient if scalar else again) and row.is_right(loss, again)
     whole = row.operands[0].nbytes
     of_sums, of_gradient = (row.ideal * look // sum(row.looks) for look in row.looks)
@@ -50,7 +47,7 @@ def test_one_launch_and_ideal_traffic(row):
         if not row.soft:
             assert report.buffers["target"].bytes_read == phases * row.operands[1].nbytes
         if row.kernel != "StridedCells":  # labels of 8 bytes take two loads side by side
-            assert overlaps.excess(report) <= (2 if row.weight_map is None else 2.5)
+            assert excess(report) <= (2 if row.weight_map is None else 2.5)
     written = reports[0 if scalar else 1].buffers["gradient"].bytes_written
     assert written == reports[1].buffers["gradient"].bytes_written == whole
 
@@ -83,20 +80,7 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_same_bits_under_every_schedule_and_grid(name):
-    row = EVERYTHING[name]
-    results = set()
-    for seed in range(8):
-        grid = {"multiprocessors": 1 + seed % 4, "blocks_per_multiprocessor": 1 + seed % 3}
-        with traced(seed=seed, preempt=0.05, **grid) as reports:
-            loss, gradient, sums = row.forward()
-            again = row.backward(ones(loss), sums)
-        assert [report.launches for report in reports] == [1, 1]
-        assert row.kernel in reports[0].kernels[0].kernel
-        scalar = row.reduction != "none"
-        assert row.is_right(loss, again) and (not scalar or row.is_right(loss, gradient))
-        written = gradient if scalar else again
-        results.add((loss.numpy().tobytes(), written.numpy().tobytes(), sums.numpy().tobytes()))
-    assert len(results) == 1
+    check_every_schedule(EVERYTHING[name])
 
 
 LARGE = {
@@ -111,8 +95,7 @@ LARGE = {
 def test_several_steps_in_a_chunk(name):
     row = LARGE[name]
     with overlap.recorded(multiprocessors=16) as reports:
-        loss, gradient, sums = row.forward()
-        again = row.backward(ones(loss), sums)
+        loss, gradient, _, again = row.both()
     assert row.kernel in reports[0].kernels[0].kernel
     assert row.is_right(loss, gradient) and row.is_right(loss, again)
 
@@ -121,34 +104,14 @@ def test_several_steps_in_a_chunk(name):
 @pytest.mark.parametrize("loss", ["dice_loss", "dice_focal_loss"])
 def test_what_takes_no_part_is_not_read(loss, layout):
     row = Row("", loss, **layout)
-    input, target = row.operands
-    nothing = dataclasses.replace(row, region=fl.regions.TensorRegion(torch.zeros(1).bool()))
-    ignored = dataclasses.replace(row)
-    ignored.__dict__["operands"] = input, torch.full_like(target, row.ignore_index)
-    for case in (nothing, ignored):
-        with traced() as reports:
-            _, gradient, sums = case.forward()
-            again = case.backward(torch.ones(()), sums)
-        assert not gradient.any() and not again.any()
-        for report in reports:
-            assert report.buffers["input"].bytes_read == 0
-            assert report.buffers["gradient"].bytes_written == gradient.nbytes
+    check_what_takes_no_part_is_not_read(row, row.ignore_index)
 
 
 @pytest.mark.parametrize("layout", [{}, LAST, {"strides": 2} | STRIDED], ids=str)
 @pytest.mark.parametrize("loss", ["dice_loss", "dice_cross_entropy_loss"])
 @pytest.mark.parametrize("label", [-1, 2**40])
 def test_label_outside_is_a_device_assert(layout, loss, label):
-    row = Row("", loss, weight=True, **layout)
-    row.operands[1].view(-1)[17] = label
-    mask = torch.ones(row.operands[1].shape, dtype=torch.bool)
-    for takes_part in (True, False):
-        mask.view(-1)[17] = takes_part
-        case = dataclasses.replace(row, region=fl.regions.TensorRegion(mask))
-        case.__dict__["operands"] = row.operands
-        with traced(check=False) as reports:
-            case.forward()
-        assert reports[0].kinds == ({"device_assert"} if takes_part else set())
+    check_label_outside(Row("", loss, weight=True, **layout), label)
 
 
 # ---- seeded bugs ----------------------------------------------------------------
@@ -160,7 +123,6 @@ GRADIENT = "csrc/cuda/overlap_gradient.cuh"
 TABLE = "csrc/cuda/overlap_table.cuh"
 POSITION = "csrc/cuda/overlap_position.cuh"
 STAGED = "csrc/cuda/overlap_staged.cuh"
-WRONG = "wrong"  # no error of the emulator, but a wrong result
 
 MUTANTS = [
     Mutant(
@@ -294,21 +256,14 @@ LONG = Row("long", "jaccard_loss", "sigmoid", (1, 1, 34_000), soft=True, per="ba
 OWN_ROWS = {"chunks beyond the first 32 are not folded": [LONG]}
 
 
+ONE_BLOCK = {"blocks_per_multiprocessor": 1, "max_excess": None}
+
+
 def findings(project, seed, rows):
     """Kinds of errors over the rows, and "wrong" for a wrong result."""
     found = set()
     for row in rows:
-        with overlap.recorded(
-            project,
-            check=False,
-            seed=seed,
-            preempt=0.05,
-            traced=True,
-            resident=2,
-            multiprocessors=2,
-            blocks_per_multiprocessor=1,
-            max_excess=None,
-        ) as reports:
+        with overlap.recorded(project, seed=seed, **SEARCH | ONE_BLOCK) as reports:
             loss, gradient, _ = row.forward()
             alone, *_ = row.forward(gradient=False)
         found |= set().union(*(report.kinds for report in reports))
@@ -324,11 +279,5 @@ def test_small_selection_is_right():
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_mutant_is_caught(mutant):
-    project = mutated(overlap.SMALL, mutant)
     rows = OWN_ROWS.get(mutant.name, BROKEN)
-    seen = set()
-    for seed in range(4):
-        seen |= findings(project, seed, rows)
-        if mutant.kind in seen or (not mutant.kind and seen):
-            return
-    pytest.fail(f"{mutant}: found {seen}, wanted {mutant.kind or 'anything'}")
+    check_is_caught(mutant, overlap.SMALL, functools.partial(findings, rows=rows))

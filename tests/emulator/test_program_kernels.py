@@ -10,8 +10,10 @@ import torch
 import fusedloss as fl
 
 from . import builder, elementwise, programs
-from .mutants import Mutant, mutated
-from .programs import IMAGE, ROWS, Row, rand
+from .mutants import SEARCH, WRONG, Mutant, check_is_caught
+from .programs import IMAGE, ROWS, Row
+from .row_checks import check_every_schedule, check_reads_nothing_of
+from .rows import rand
 
 pytestmark = pytest.mark.skipif(
     not builder.available(), reason="needs g++ and the CUDA toolkit's headers"
@@ -23,7 +25,7 @@ MANY_TIMES = {"boxes", "disks", "keypoints"}
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_one_launch_and_ideal_traffic(row):
-    report = programs.measure(row)
+    report = row.measure()
     assert report.launches == 1 and not report.errors, report
     read, ideal, others = programs.requested(row, report)
     assert read == ideal
@@ -44,13 +46,7 @@ BLIND = [row for row in REGIONS if not row.input_looks and not row.target_looks]
 def test_what_is_masked_out_is_not_read(row):
     """But for regions that look at the operands themselves."""
     nothing = dataclasses.replace(row, region=row.region & fl.box(0, 0, 0, 0))
-    with elementwise.recorded(traced=True, max_excess=None) as reports:
-        loss, gradient, sums = nothing.forward()
-        nothing.backward(torch.ones(()), sums)
-    assert loss == 0 and not gradient.any()
-    for report in reports:
-        assert report.buffers["input"].bytes_read == report.buffers["target"].bytes_read == 0
-        assert report.buffers["gradient"].bytes_written == gradient.nbytes
+    check_reads_nothing_of(nothing, "input", "target")
 
 
 LAYOUTS = {
@@ -80,21 +76,7 @@ def everything(shape, **options):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_same_bits_under_every_schedule_and_grid(name):
-    row = everything(**{"shape": programs.SHAPE} | LAYOUTS[name])
-    results = set()
-    for seed in range(8):
-        grid = {"multiprocessors": 1 + seed % 4, "blocks_per_multiprocessor": 1 + seed % 3}
-        with elementwise.recorded(
-            seed=seed, preempt=0.05, traced=True, max_excess=None, **grid
-        ) as reports:
-            scalar = row.reduction != "none"
-            loss, gradient, sums = row.forward(gradient=scalar)
-            again = row.backward(torch.ones_like(loss), sums)
-        assert [report.launches for report in reports] == [1, 1]
-        assert row.is_right(loss, again) and (not scalar or row.is_right(loss, gradient))
-        written = gradient if scalar else again
-        results.add((loss.numpy().tobytes(), written.numpy().tobytes(), sums.numpy().tobytes()))
-    assert len(results) == 1
+    check_every_schedule(everything(**{"shape": programs.SHAPE} | LAYOUTS[name]))
 
 
 # ---- seeded bugs ----------------------------------------------------------------
@@ -103,7 +85,6 @@ FINISH = "csrc/cuda/phases.cuh"
 RANGES = "csrc/cuda/value_ranges.cuh"
 VECTOR = "csrc/cuda/elementwise_vector.cuh"
 PLACES = "csrc/cuda/place_terms.cuh"
-WRONG = "wrong"  # no error of the emulator, but a wrong result
 
 MUTANTS = [
     Mutant(
@@ -197,16 +178,7 @@ def findings(project, seed):
     """Kinds of errors over the cases, and "wrong" for a wrong result."""
     found = set()
     for row in BROKEN:
-        with elementwise.recorded(
-            project,
-            check=False,
-            seed=seed,
-            preempt=0.05,
-            traced=True,
-            resident=2,
-            multiprocessors=2,
-            max_excess=None,
-        ) as reports:
+        with elementwise.recorded(project, seed=seed, max_excess=None, **SEARCH) as reports:
             loss, gradient, _ = row.forward()
         found |= reports[0].kinds | (set() if row.is_right(loss, gradient) else {WRONG})
     return found
@@ -218,10 +190,4 @@ def test_small_selection_is_right():
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
 def test_mutant_is_caught(mutant):
-    project = mutated(elementwise.SMALL, mutant)
-    seen = set()
-    for seed in range(4):
-        seen |= findings(project, seed)
-        if mutant.kind in seen or (not mutant.kind and seen):
-            return
-    pytest.fail(f"{mutant}: found {seen}, wanted {mutant.kind or 'anything'}")
+    check_is_caught(mutant, elementwise.SMALL, findings)

@@ -4,8 +4,6 @@
 
 namespace fusedloss::cuda {
 
-EMULATOR_DYNAMIC_SHARED(uint4, class_tile_memory);
-
 size_t classwise_workspace_bytes(const ClasswiseParams& params) {
   const ClassPlan plan = ClassPlanner(params, pass_of(params), ClassSums::kNone).plan();
   return Workspace(plan.call, params.bindings.ranges).bytes();
