@@ -44,6 +44,7 @@ TYPE = [
     (NLL, {"target": Y.half()}, ["target", "class indices", "float16"]),
     (CATEGORICAL, {"target": Y > 0}, ["target", "class indices", "torch.bool"]),
     (CATEGORICAL, {"target": Y.float()}, ["target", "class indices", "float32"]),
+    (CE, {"return_stats": 1}, ["return_stats", "True or False", "int 1"]),
     # what torch deprecated
     (CE, {"size_average": True}, ["size_average=True", "reduction"]),
     (NLL, {"reduce": False}, ["reduce=False", "reduction"]),

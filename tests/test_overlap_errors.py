@@ -42,6 +42,8 @@ TYPE = [
     ("dice_loss", {"weight": [1.0, 2.0, 3.0]}, ["weight", "real tensor", "list"]),
     ("dice_loss", {"weight": fl.edges(X)}, ["weight", "tensor", "fl.edges", "weight_map"]),
     ("dice_loss", {"weight": ones(3).to(torch.complex64)}, ["weight", "complex64"]),
+    ("dice_loss", {"return_stats": 1}, ["return_stats", "True or False", "int 1"]),
+    ("dice_focal_loss", {"return_stats": None}, ["return_stats", "NoneType"]),
     ("dice_loss", {"weight_map": 2.0}, ["weight_map", "weight source", "float"]),
     ("dice_loss", {"weight_map": fl.target > 0}, ["weight_map", "region", "fl.normalized(region)"]),
     ("dice_loss", {"weight_map": X.to_sparse()}, ["weight_map", "dense", "sparse_coo"]),

@@ -24,6 +24,7 @@ Dice. Errors are those of both parts.
 
 from torch import Tensor
 
+from .._checks import check_return_stats
 from .._compound_checks import check_compound, checked_compound, focal_part
 from .._overlap_autograd import compound
 from .._overlap_call import Compound, Operands, Overlap, Pointwise
@@ -173,6 +174,7 @@ def dice_focal_loss(
 
 
 def _loss(options: Compound, operands: Operands, reduction, return_stats):
+    check_return_stats(return_stats)
     options = checked_compound(options)
     check_compound(options, operands, reduction)
     return compound(options, operands, reduction, return_stats)

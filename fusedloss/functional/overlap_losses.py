@@ -40,6 +40,7 @@ outside [0, C) where a position takes part is an IndexError on the CPU and a dev
 
 from torch import Tensor
 
+from .._checks import check_return_stats
 from .._overlap_autograd import overlap
 from .._overlap_call import Operands, Overlap
 from .._overlap_checks import check_overlap, checked_options
@@ -178,6 +179,7 @@ def tversky_loss(
 
 
 def _loss(options: Overlap, operands: Operands, reduction, return_stats):
+    check_return_stats(return_stats)
     options = checked_options(options)
     check_overlap(options, operands, reduction)
     return overlap(options, operands, reduction, return_stats)

@@ -31,7 +31,7 @@ on the CPU, a device assert on CUDA.
 
 from torch import Tensor
 
-from .._checks import check_legacy, check_number
+from .._checks import check_legacy, check_number, check_return_stats
 from .._class_checks import check_class
 from ..regions import as_region
 from ..weights import WeightSource
@@ -176,6 +176,7 @@ def categorical_cross_entropy(
 
 
 def _loss(name, options, operands, mask, reduction, normalizer, return_stats):
+    check_return_stats(return_stats)
     region = as_region(mask)
     check_class(name, operands, region, reduction, normalizer)
     return classwise(name, options, operands, region, reduction, normalizer, return_stats)

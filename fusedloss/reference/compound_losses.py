@@ -4,6 +4,7 @@
 
 from torch import Tensor
 
+from .._checks import check_return_stats
 from .._compound_checks import check_compound, checked_compound, focal_part
 from .._overlap_call import Compound, Operands, Overlap, Pointwise
 from ..regions import as_region
@@ -153,6 +154,7 @@ def dice_focal_loss(
 
 
 def _loss(options: Compound, operands: Operands, reduction, return_stats):
+    check_return_stats(return_stats)
     options = checked_compound(options)
     check_compound(options, operands, reduction)
     return compound(options, operands, reduction, return_stats)

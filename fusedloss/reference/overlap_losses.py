@@ -7,6 +7,7 @@ Every operation is differentiable to any order, by every argument that can be, a
 
 from torch import Tensor
 
+from .._checks import check_return_stats
 from .._overlap_call import Operands, Overlap
 from .._overlap_checks import check_overlap, checked_options
 from ..regions import as_region
@@ -145,6 +146,7 @@ def tversky_loss(
 
 
 def _loss(options: Overlap, operands: Operands, reduction, return_stats):
+    check_return_stats(return_stats)
     options = checked_options(options)
     check_overlap(options, operands, reduction)
     return overlap(options, operands, reduction, return_stats)
