@@ -1,98 +1,157 @@
-"""The elementwise family between its checked arguments and what computes them.
+"""The `torch.autograd.Function`s around the kernels of every family: what is saved, and which op
+computes a gradient when.
 
-functional/elementwise_losses.py -> elementwise() -> reference         transforms, gradients of
-                                                                       a weight, ...
-                                                  -> _kernel_autograd  else
+    computed() -> forward op     no gradient wanted
+               -> FusedLoss      eager
+               -> CompiledLoss   inside torch.compile and torch.export
+
+The forward pass also writes the gradient where that is exact (scalar loss; not in
+float16, where it may underflow before `grad_output`, a loss scale, has multiplied it).
+The first backward gives that buffer away, scaled if `grad_output` is not 1; nobody ever sees it
+change. A second backward (``retain_graph=True``) runs the forward pass again, to the same bits.
+``create_graph=True`` goes through the reference, so any order of derivative works.
+
+A call of an op is a plain tuple, which Dynamo takes apart:
+
+    (family, words, arguments, code)
+
+`family` names the ops, `words` is the line that ``csrc/core/*_problem.h`` read, `arguments` are
+those between it and `input`, `code` those of the two programs.
 """
 
 import torch
 from torch import Tensor
 
-from . import _kernel_autograd, _transforms, reference
-from ._formats import formatted, keep_format
-from ._kernel_arguments import (
-    add_tensors,
-    compiled,
-    has_float_result,
-    has_kernel,
-    normalizer_of,
-    on_device,
-    viewed,
-)
+from . import _ops, _transforms
+from ._formats import formatted
+from ._kernel_arguments import WIDE
+from .stats import Stats
 
-_DEFAULT_NORMALIZERS = reference.DEFAULT_NORMALIZERS
+_RESCALABLE = (*WIDE, torch.bfloat16)  # a finished gradient neither under- nor overflows
 
 
-def elementwise(
-    name, options, input, target, weight, pos_weight, region, reduction, normalizer, return_stats
-):
-    """A checked call of the elementwise family, by the fastest way that gives all gradients."""
-    rest = name, options, weight, pos_weight, region, reduction, normalizer
-    arguments = _op_arguments(input, target, *rest)
-    if arguments is None:
-        return _by_reference(input, target, rest, return_stats)
-    words, numbers, others, code = arguments
+class FusedLoss(torch.autograd.Function):
+    """The loss of a call, or with `returns_sums` (loss, sums); a gradient for `input`.
 
-    def by_reference(wide, goal):
-        return reference.elementwise(name, options, wide, goal, *rest[2:])
-
-    call = "elementwise", words, (numbers,), code
-    loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
-    if not return_stats:
-        return loss
-    dtype = reference.compute_dtype(input, target, weight, pos_weight, region)
-    return loss, _kernel_autograd.stats_of(sums, dtype, reduction)
-
-
-def _op_arguments(
-    input, target, name, options, weight, pos_weight, region, reduction, normalizer
-) -> tuple[str, tuple, list, tuple] | None:
-    """What csrc/core/elementwise_problem.h reads: (call, numbers, others, (region, source)), the
-    last the two programs' code.
-
-    None where no kernel can serve the call.
+    Only `input` is an input to autograd, since nothing else requires grad here.
+    `reference(input, target)` is the same loss, to be differentiated.
     """
-    source = None
-    if weight is not None and not isinstance(weight, Tensor):
-        source, weight = weight, None
-    program = compiled(region, source, input, target)
-    if program is None:
-        return None
-    kind, divisor, given = normalizer_of(normalizer, _DEFAULT_NORMALIZERS[name])
-    if not has_kernel(input, target, weight, pos_weight, divisor, *program.tensors):
-        return None
-    call = f"{name} {reduction} {kind}"
-    others = []
-    if weight is not None:
-        call += " weight"
-        others.append(viewed(weight, input.ndim, input))
-    if pos_weight is not None:
-        call += " pos_weight"
-        others.append(on_device(pos_weight, input))
-    if divisor is not None:
-        call += " normalizer"
-        others.append(on_device(divisor, input))
-    add_tensors(others, program, input)
-    if has_float_result(input):
-        call += " float_result"
-    return call, program.constants + options + given, others, (program.region, program.source)
+
+    @staticmethod
+    def forward(ctx, input, arguments):
+        call, target, others, reference, returns_sums = arguments
+        loss, gradient, sums = _forward(call, input, target, others)
+        ctx.call = call
+        ctx.reference = reference
+        ctx.gradient = gradient if _holds_gradient(call) else None
+        ctx.save_for_backward(input, sums, target, *others)
+        if not returns_sums:
+            return loss
+        ctx.mark_non_differentiable(sums)
+        return loss, sums
+
+    @staticmethod
+    def backward(ctx, grad_output, *_):
+        if torch.is_grad_enabled() or _transforms.batch_backward(grad_output):
+            return _differentiable_gradient(ctx, grad_output), None
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            input, sums, target, *others = ctx.saved_tensors
+            if not _holds_gradient(ctx.call):
+                return _backward(ctx.call, input, target, others, grad_output, sums), None
+            # Given away before: once more, to the same bits.
+            _, gradient, _ = _forward(ctx.call, input, target, others)
+        _ops.scale_gradient_(gradient, grad_output)
+        return gradient, None
 
 
-def _by_reference(input, target, rest, return_stats: bool):
-    """The reference; results and gradients in the memory format of what they belong to."""
-    name, options, weight, pos_weight, region, reduction, normalizer = rest
-    if not (torch.compiler.is_compiling() or _transforms.surround()):
-        input, target, pos_weight = map(keep_format, (input, target, pos_weight))
-        if isinstance(weight, Tensor):
-            weight = keep_format(weight)
-        elif weight is not None:
-            weight = weight.rebind(tuple(map(keep_format, weight.tensors)))
-        if region is not None:
-            region = region.rebind(tuple(map(keep_format, region.tensors)))
-    operands = input, target, weight, pos_weight, region, reduction, normalizer
-    result = reference.elementwise(name, options, *operands, return_stats)
-    if reduction != "none" or torch.compiler.is_compiling() or _transforms.surround():
-        return result
-    if not return_stats:
-        return formatted(result, input)
-    return formatted(result[0], input), result[1]
+class CompiledLoss(torch.autograd.Function):
+    """The same inside a compiled graph: nothing is changed in place, and the multiplication by
+    `grad_output` is left to the compiler, which fuses it with what comes next."""
+
+    @staticmethod
+    def forward(ctx, input, call, target, *others):
+        loss, gradient, sums = _forward(call, input, target, others)
+        ctx.call = call
+        ctx.others = len(others)
+        if _holds_gradient(call):
+            ctx.save_for_backward(gradient)
+        else:
+            ctx.save_for_backward(input, sums, target, *others)
+        ctx.mark_non_differentiable(sums)
+        return loss, sums
+
+    @staticmethod
+    def backward(ctx, grad_output, _):
+        if _holds_gradient(ctx.call):
+            (gradient,) = ctx.saved_tensors
+            absent = (gradient == 0) & ~gradient.signbit()  # csrc/core/stored_gradient.h
+            gradient = torch.where(absent, gradient, gradient * grad_output)
+        else:
+            input, sums, target, *others = ctx.saved_tensors
+            gradient = _backward(ctx.call, input, target, others, grad_output, sums)
+        return (gradient, None, None) + (None,) * ctx.others
+
+
+_apply_eagerly = _transforms.apply_without_transforms(FusedLoss)
+
+
+def computed(
+    call, input: Tensor, target: Tensor, others, reference, return_stats: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(loss, the op's sums or None) by the fastest way that gives a gradient for `input`."""
+    family, words, arguments, code = call
+    if return_stats:
+        words += " sums"
+    if not (input.requires_grad and torch.is_grad_enabled()):
+        loss, _, sums = _forward((family, words, arguments, code), input, target, others)
+        return loss, sums
+    if words.split(" ", 2)[1] != "none" and input.dtype in _RESCALABLE:
+        words += " gradient"
+    call = family, words, arguments, code
+    if torch.compiler.is_compiling():
+        # Views: Dynamo refuses a tensor that comes twice, as target and weight or as two weights.
+        return CompiledLoss.apply(input, call, target, *(other.view_as(other) for other in others))
+    result = _apply_eagerly(input, (call, target, others, reference, return_stats))
+    return result if return_stats else (result, None)
+
+
+def stats_of(sums: Tensor, dtype: torch.dtype, reduction: str) -> Stats:
+    """An op's `sums` as statistics of the dtype of the arithmetic."""
+    samples = sums.shape[0] // 3
+    shape = (samples,) if reduction == "sample_mean" else ()
+    total = sums[:samples].to(dtype).reshape(shape)
+    normalizer = sums[samples : 2 * samples].to(dtype).reshape(shape)
+    return Stats(total, normalizer, sums[3 * samples].to(torch.int64))
+
+
+def _forward(call, input: Tensor, target: Tensor, others):
+    family, words, arguments, code = call
+    op = getattr(_ops, family + "_forward")
+    return op(words, *arguments, input, target, list(others), *code)
+
+
+def _backward(call, input: Tensor, target: Tensor, others, grad_output: Tensor, sums: Tensor):
+    family, words, arguments, code = call
+    op = getattr(_ops, family + "_backward")
+    return op(words, *arguments, input, target, list(others), *code, grad_output, sums)
+
+
+def _holds_gradient(call) -> bool:
+    """Whether the forward pass writes the gradient too."""
+    return call[1].endswith(" gradient")
+
+
+def _differentiable_gradient(ctx, grad_output: Tensor) -> Tensor:
+    """The gradient as a function of input and grad_output: for derivatives of higher order, and
+    for a backward pass under vmap, where the kernels cannot go."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        input, _, target, *_ = ctx.saved_tensors
+        wide = input.float() if " float_result" in ctx.call[1] else input
+        loss = ctx.reference(wide, target)
+    gradient = torch.autograd.grad(loss, input, grad_output, create_graph=create_graph)[0]
+    if create_graph and not gradient.requires_grad:  # of a loss that is linear in the input
+        everywhere = torch.ones((), dtype=torch.bool, device=gradient.device)
+        gradient = torch.where(everywhere, gradient, input)
+    return gradient if _transforms.batch_backward(grad_output) else formatted(gradient, input)

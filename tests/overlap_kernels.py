@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 import fusedloss as fl
-from fusedloss import _overlap_autograd, reference
+from fusedloss import _overlap_dispatch, reference
 from tests import compound_cases, overlap_cases
 from tests.cases import FLOATS, LAYOUTS
 from tests.oracle import assert_rounded, assert_same_special
@@ -40,7 +40,7 @@ def kernels_only():
     def refuse(*_):
         raise AssertionError("this call has not taken a kernel")
 
-    call = _overlap_autograd._Call
+    call = _overlap_dispatch._Call
     saved, call.by_reference = call.by_reference, refuse
     try:
         yield

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import fusedloss as fl
-from fusedloss import _classwise_autograd, _ops
+from fusedloss import _classwise_dispatch, _ops
 from tests import class_cases as cases
 from tests.class_cases import (
     CLASS_WEIGHTS,
@@ -40,7 +40,7 @@ def kernels_only(monkeypatch):
     def refuse(*_):
         raise AssertionError("this call has not taken a kernel")
 
-    monkeypatch.setattr(_classwise_autograd.reference, "classwise", refuse)
+    monkeypatch.setattr(_classwise_dispatch.reference, "classwise", refuse)
 
 
 # ---- which calls take a kernel -------------------------------------------------------------------

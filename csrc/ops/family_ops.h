@@ -3,7 +3,7 @@
 //     using Ops = FamilyOps<ClasswiseProblem, int64_t>;
 //     library.impl("classwise_forward", TORCH_BOX(&Ops::forward));
 //
-// fusedloss/_kernel_autograd.py calls them; shapes, dtypes and options have been checked there. One
+// fusedloss/autograd.py calls them; shapes, dtypes and options have been checked there. One
 // function serves both devices and branches once, at the driver. `Own` are the arguments that the
 // family has between `numbers` and `input`. A Problem is one call, made of its line of words:
 //

@@ -1,6 +1,6 @@
 // scale_gradient_: a gradient written in the forward pass, for a grad_output other than 1.
 //
-// In place, on a buffer that nobody else can see (fusedloss/_kernel_autograd.py gives it away).
+// In place, on a buffer that nobody else can see (fusedloss/autograd.py gives it away).
 // On CUDA the value is looked at on the device; where it is 1 nothing is read or written.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from .._checks import check_legacy, check_number, check_return_stats
 from .._class_checks import check_class
-from .._classwise_autograd import classwise
+from .._classwise_dispatch import classwise
 from ..reference import ClassOperands
 from ..regions import as_region
 from ..weights import WeightSource

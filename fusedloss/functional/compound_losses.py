@@ -26,8 +26,8 @@ from torch import Tensor
 
 from .._checks import check_return_stats
 from .._compound_checks import check_compound, checked_compound, focal_part
-from .._overlap_autograd import compound
 from .._overlap_call import Compound, Operands, Overlap, Pointwise
+from .._overlap_dispatch import compound
 from ..regions import as_region
 from ..weights import WeightSource
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from .._checks import check_elementwise, check_legacy, check_number, check_return_stats, torch_view
-from ..autograd import elementwise
+from .._elementwise_dispatch import elementwise
 from ..regions import as_region
 from ..weights import WeightSource
 

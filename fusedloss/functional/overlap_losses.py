@@ -41,9 +41,9 @@ outside [0, C) where a position takes part is an IndexError on the CPU and a dev
 from torch import Tensor
 
 from .._checks import check_return_stats
-from .._overlap_autograd import overlap
 from .._overlap_call import Operands, Overlap
 from .._overlap_checks import check_overlap, checked_options
+from .._overlap_dispatch import overlap
 from ..regions import as_region
 from ..weights import WeightSource
 

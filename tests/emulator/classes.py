@@ -13,7 +13,7 @@ import functools
 import torch
 
 import fusedloss as fl
-from fusedloss import _classwise_autograd, reference
+from fusedloss import _classwise_dispatch, reference
 from fusedloss.reference import ClassOperands
 
 from . import classwise
@@ -88,7 +88,7 @@ class Row(KernelRow):
 
     @functools.cached_property
     def _words(self):
-        return _classwise_autograd._op_arguments(*self._reference_arguments)
+        return _classwise_dispatch._op_arguments(*self._reference_arguments)
 
     @property
     def others(self):

@@ -15,7 +15,7 @@ import functools
 import torch
 
 import fusedloss as fl
-from fusedloss import _program, autograd, reference
+from fusedloss import _elementwise_dispatch, _program, reference
 
 from . import elementwise
 from .rows import KernelRow, rand
@@ -59,7 +59,9 @@ class Row(KernelRow):
     @property
     def _words(self):
         options = "mse_loss", (), self.weight, None, self.region
-        return autograd._op_arguments(*self.operands, *options, self.reduction, self.normalizer)
+        return _elementwise_dispatch._op_arguments(
+            *self.operands, *options, self.reduction, self.normalizer
+        )
 
     @property
     def _arguments(self):

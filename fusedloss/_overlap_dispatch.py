@@ -1,8 +1,8 @@
-"""The overlap losses and compounds between their checked arguments and what computes them; as
-`autograd.py` does for the elementwise family.
+"""The overlap losses and compounds between their checked arguments and what computes them, as the
+elementwise family in `_elementwise_dispatch.py`.
 
-    functional/overlap_losses.py  -> overlap()  -> reference         transforms, ...
-    functional/compound_losses.py -> compound() -> _kernel_autograd  else
+    functional/overlap_losses.py  -> overlap()  -> reference  transforms, ...
+    functional/compound_losses.py -> compound() -> autograd   else
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import _kernel_autograd, _overlap_arguments, _transforms, reference
+from . import _overlap_arguments, _transforms, autograd, reference
 from ._formats import keep_format
 from ._overlap_call import Compound, Operands, Overlap
 from .stats import Stats
@@ -58,7 +58,7 @@ def _computed(checked: _Call, arguments, return_stats: bool):
         return loss.reshape(-1) if checked.reduction == "none" else loss  # as the op gives pools
 
     call = "overlap", line, (numbers, ignore_index), code
-    loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
+    loss, sums = autograd.computed(call, input, target, others, by_reference, return_stats)
     shape = _pool_shape(checked.dice, input)
     if checked.reduction == "none" and len(shape) != 1:
         loss = loss.reshape(shape)
@@ -74,7 +74,7 @@ def _pool_shape(options: Overlap, input: Tensor) -> tuple[int, ...]:
 def _stats(sums: Tensor, checked: _Call, shape: tuple[int, ...]) -> Stats:
     dtype = _overlap_arguments.compute_dtype(checked.options, checked.operands)
     results = checked.operands.input.shape[0] if checked.reduction == "sample_mean" else 1
-    pointwise = _kernel_autograd.stats_of(sums[: 3 * results + 1], dtype, checked.reduction)
+    pointwise = autograd.stats_of(sums[: 3 * results + 1], dtype, checked.reduction)
     pools = (sums.shape[0] - 3 * results - 1) // 5
     counts = sums[3 * results + 1 :][: 3 * pools].to(dtype).reshape(3, *shape).unbind()
     return Stats(*pointwise[:3], *counts)

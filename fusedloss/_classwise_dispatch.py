@@ -1,13 +1,13 @@
-"""The class family between its checked arguments and what computes them; as `autograd.py` does for
-the elementwise family.
+"""The class family between its checked arguments and what computes them, as the elementwise family
+in `_elementwise_dispatch.py`.
 
-    functional/class_losses.py -> classwise() -> reference         transforms, ...
-                                              -> _kernel_autograd  else
+    functional/class_losses.py -> classwise() -> reference  transforms, ...
+                                              -> autograd   else
 """
 
 from torch import Tensor
 
-from . import _kernel_autograd, reference
+from . import autograd, reference
 from ._kernel_arguments import (
     add_tensors,
     compiled,
@@ -50,11 +50,11 @@ def classwise(
         )
 
     call = "classwise", line, (numbers, operands.ignore_index), code
-    loss, sums = _kernel_autograd.computed(call, input, target, others, by_reference, return_stats)
+    loss, sums = autograd.computed(call, input, target, others, by_reference, return_stats)
     if not return_stats:
         return loss
     dtype = reference.compute_dtype(input, target, operands.weight, operands.weight_map, region)
-    return loss, _kernel_autograd.stats_of(sums, dtype, reduction)
+    return loss, autograd.stats_of(sums, dtype, reduction)
 
 
 def _op_arguments(
