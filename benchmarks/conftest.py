@@ -17,6 +17,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--seconds", type=float, default=None, help="measuring time per case (default 3; quick: 1)"
     )
+    parser.addoption(
+        "--fresh", action="store_true", help="memory as the allocator's defaults have it, not warm"
+    )
 
 
 def pytest_configure(config):
@@ -26,18 +29,19 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def measured(request):
     """case -> its Result; measures a case, all providers in turns, when it is first asked for."""
-    quick, seconds = request.config.option.quick, request.config.option.seconds
+    option = request.config.option
+    seconds = option.seconds or (1.0 if option.quick else 3.0)
     known = request.config.stash[RESULTS]
 
     def get(case: Case) -> report.Result:
         if case.name not in known:
-            known[case.name] = run(case, seconds or (1.0 if quick else 3.0))
+            known[case.name] = run(case, seconds, warm_memory=not option.fresh)
         return known[case.name]
 
     return get
 
 
-def run(case: Case, seconds: float) -> report.Result:
+def run(case: Case, seconds: float, warm_memory: bool) -> report.Result:
     """Checks that all providers compute the same, then measures them together."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     operands = case.operands(device)
@@ -49,7 +53,7 @@ def run(case: Case, seconds: float) -> report.Result:
             name: providers.step(case, function, operands) for name, function in functions.items()
         }
         steps[providers.STREAM] = stream(case.read, case.written, device)
-        with measure.quiet_core():
+        with measure.quiet_core(warm_memory):
             samples = measure.interleave(steps, lambda: providers.reset(operands), device, seconds)
     return report.Result(case, samples)
 
@@ -61,7 +65,8 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     ordered = [results[case.name] for case in CASES if case.name in results]
     terminalreporter.section("fusedloss")
-    terminalreporter.write_line(report.machine())
+    memory = "fresh" if config.option.fresh else "warm"
+    terminalreporter.write_line(f"{report.machine()}, {memory} memory")
     terminalreporter.write_line("")
     terminalreporter.write_line(report.table(ordered))
     written = report.write(ordered)

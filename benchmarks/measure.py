@@ -1,10 +1,11 @@
 """Interleaved measurement: every provider and the streaming bound take turns, round after round.
 
-One thread, pinned to the quieter core, the garbage collector off, memory warm: the allocator keeps
-what is freed, so that a gradient is written into pages that exist, as in a training loop. A sample
-is the processor time of the process, so that waiting for a core that others use does not count; one
-that had to wait is still marked (its caches were not its own), and left out as long as enough
-others remain. On a GPU a sample is what its events say, between two synchronisations.
+One thread, pinned to the quieter core, the garbage collector off. Memory is warm: the allocator
+keeps what is freed, so that results are written into pages that exist. Or it is fresh, as glibc's
+defaults have it: blocks of 32 MB and more go back to the system and come again page by page. A
+sample is the processor time of the process, so that waiting for a core that others use does not
+count; one that had to wait is still marked (its caches were not its own), and left out as long as
+enough others remain. On a GPU a sample is what its events say, between two synchronisations.
 
     with one_thread(), quiet_core():
         samples = interleave({"fused": step, "stream": other}, reset, device="cpu", seconds=2.0)
@@ -72,10 +73,11 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_core() -> Iterator[int]:
+def quiet_core(warm_memory: bool = True) -> Iterator[int]:
     """This thread on the quieter core, no garbage collection, and memory that stays mapped."""
     core, allowed = 0, None
-    _keep_freed_memory()
+    if warm_memory:
+        _keep_freed_memory()
     if hasattr(os, "sched_setaffinity"):
         allowed = os.sched_getaffinity(0)
         core = min(allowed, key=_busyness)
