@@ -321,10 +321,10 @@ def _refuse_broadcast(name: str, given, shape, full) -> NoReturn:
     ndim = len(shape)
     message = f"{name} {shape_text(given)} does not broadcast to input {shape_text(shape)}: "
     message += "accepted are "
-    accepted = [f"{ndim} dims that broadcast to {shape_text(full)}"]
+    accepted = [f"{_dims(ndim)} to {shape_text(full)}"]
     if ndim >= 2:
         positions = shape[:1] + shape[2:]
-        accepted.append(f"{ndim - 1} dims that broadcast to the positions {shape_text(positions)}")
+        accepted.append(f"{_dims(ndim - 1)} to the positions {shape_text(positions)}")
     if ndim >= 3:
         accepted.append(f"fewer dims, from the right, to the spatial dims {shape_text(shape[2:])}")
     message += "; ".join(accepted) + ". Dim 1 of input is its channel dim"
@@ -348,6 +348,10 @@ def _refuse_broadcast(name: str, given, shape, full) -> NoReturn:
             if given[0] == size:
                 hints.append(f"one per {owner} must be written {shape_text(written)}")
     raise ValueError(message + (": " + ", and ".join(hints) if hints else ""))
+
+
+def _dims(count: int) -> str:
+    return f"{count} dims that broadcast" if count != 1 else "1 dim that broadcasts"
 
 
 def _refuse_torch_broadcast(name: str, given, shape) -> NoReturn:

@@ -88,9 +88,10 @@ def check_target(input: Tensor, target) -> None:
     one_channel = shape[1] == 1
     if target.dtype in FLOATING or (target.dtype is torch.bool and not one_channel):
         accepted = "an integer or bool tensor" if one_channel else "an integer tensor of classes"
+        advice = "target.unsqueeze(1) has it" if one_channel else "class indices are target.long()"
         raise TypeError(
             f"target {shape_text(target.shape)} for input {shape_text(shape)} must be {accepted}, "
-            f"got dtype {target.dtype}; soft and bool targets have the shape of input"
+            f"got dtype {target.dtype}; soft and bool targets have the shape of input; {advice}"
         )
 
 

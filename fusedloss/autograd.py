@@ -112,6 +112,11 @@ def computed(
     if torch.compiler.is_compiling():
         # Views: Dynamo refuses a tensor that comes twice, as target and weight or as two weights.
         return CompiledLoss.apply(input, call, target, *(other.view_as(other) for other in others))
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "torch.jit.trace cannot record a loss with its gradient; use torch.compile or "
+            "torch.export, or trace under torch.no_grad()"
+        )
     result = _apply_eagerly(input, (call, target, others, reference, return_stats))
     return result if return_stats else (result, None)
 
