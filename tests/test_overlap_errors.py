@@ -31,12 +31,16 @@ TYPE = [
     ("dice_loss", {"target": np.zeros(3)}, ["target", "ndarray"]),
     ("dice_loss", {"target": X.to(torch.complex64)}, ["target", "complex64"]),
     ("dice_loss", {"target": X[:, 0]}, ["target (2, 4, 5)", "integer", "float32", "(2, 3, 4, 5)"]),
-    ("dice_loss", {"target": X[:, :1]}, ["target (2, 1, 4, 5)", "integer", "float32"]),
+    (
+        "dice_loss",
+        {"target": X[:, :1]},
+        ["target (2, 1, 4, 5)", "integer", "float32", "target.long()"],
+    ),
     ("tversky_loss", {"target": LABELS > 0}, ["target (2, 4, 5)", "integer", "torch.bool"]),
     (
         "dice_loss",
         {"input": X[:, :1], "target": X[:, 0]},
-        ["target (2, 4, 5)", "integer or bool", "float32", "(2, 1, 4, 5)"],
+        ["target (2, 4, 5)", "integer or bool", "float32", "target.unsqueeze(1)"],
     ),
     # weights and masks
     ("dice_loss", {"weight": [1.0, 2.0, 3.0]}, ["weight", "real tensor", "list"]),
