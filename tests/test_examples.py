@@ -184,6 +184,15 @@ def cross_entropy_of_padded_tokens(tokens, words, counts):
     return loss, F.cross_entropy(tokens[real], words[real])
 
 
+def cross_entropy_over_micro_batches(logits, labels):
+    """Of which each gives its share: losses and gradients add up to those of the whole batch."""
+    count = (labels != 0).sum()
+    loss = 0
+    for part, its_labels in zip(logits.split(1), labels.split(1), strict=True):
+        loss += fl.cross_entropy(part, its_labels, ignore_index=0, normalizer=count)
+    return loss, F.cross_entropy(logits, labels, ignore_index=0)
+
+
 EXAMPLES = (
     l1_where_the_target_is_positive,
     mse_where_the_prediction_varies,
@@ -202,6 +211,7 @@ EXAMPLES = (
     cross_entropy_with_heavy_borders,
     mse_near_label_boundaries,
     cross_entropy_of_padded_tokens,
+    cross_entropy_over_micro_batches,
 )
 
 
