@@ -13,6 +13,7 @@ enough others remain. On a GPU a sample is what its events say, between two sync
 """
 
 import ctypes
+import functools
 import gc
 import os
 import statistics
@@ -28,6 +29,7 @@ SHORTEST = 3e-3  # seconds; steps that take less than a tenth are repeated up to
 MOST_CALLS = 8  # samples of one provider in a row, per round
 FEWEST_ROUNDS = 5
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # of glibc's malloc.h
+_HEAP_BYTES = 1 << 30
 
 
 @dataclass
@@ -164,10 +166,13 @@ def _busyness(core: int) -> float:
     return time.perf_counter() - start
 
 
+@functools.cache
 def _keep_freed_memory() -> None:
-    """Tells glibc to serve large blocks from its heap and never to give them back."""
+    """Tells glibc to serve large blocks from its heap and never to give them back; the heap begins
+    with a block that has been written to, since blocks do not always fit where others were."""
     if sys.platform.startswith("linux"):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_MMAP_MAX, 0)
             mallopt(_TRIM_THRESHOLD, -1)
+            torch.zeros(_HEAP_BYTES, dtype=torch.uint8).add_(1)
