@@ -22,7 +22,7 @@ from ._checks import (
     shape_text,
 )
 from ._expression import Expression
-from ._labels import has_position_shape, is_integer, positions, with_channels
+from ._labels import has_input_shape, has_position_shape, is_integer, positions, with_channels
 
 _INTEGERS = "uint8, int8, int16, int32, int64, uint16, uint32, uint64"
 # Which dtypes probabilities may have, where a loss does not take floating ones alone.
@@ -116,7 +116,7 @@ def _check_target(name: str, input: Tensor, target: Tensor) -> bool:
     dtype, accepted = target.dtype, _PROBABILITIES.get(name, "floating")
     if has_position_shape(input, target) and is_integer(dtype):
         return True
-    if target.shape == input.shape and accepted != "none":
+    if has_input_shape(input, target) and accepted != "none":
         if accepted == "real" or dtype.is_floating_point:
             return False
         _refuse_probabilities(input, target)
