@@ -26,7 +26,7 @@ struct ClasswiseProblem {
       strides[axis] = stride;
       stride *= std::max<int64_t>(sizes[axis], 1);
     }
-    return allocate(input, rank, sizes, strides, type);
+    return allocate_result(input, rank, sizes, strides, type);
   }
   static int64_t sums_length(const Tensor&, int64_t samples) {
     return SumsLayout{samples}.length();

@@ -40,7 +40,7 @@ struct ElementwiseProblem {
   explicit ElementwiseProblem(const std::string& words) : call(parse_call(words)) {}
 
   static Tensor allocate_losses(const Tensor& input, ScalarType type) {
-    return allocate_like(input, type);
+    return allocate_result_like(input, type);
   }
   static int64_t sums_length(const Tensor&, int64_t samples) {
     return SumsLayout{samples}.length();

@@ -23,7 +23,8 @@
 
 #include "core/program_problem.h"
 #include "ops/cuda_drivers.h"
-#include "ops/driver_call.h"
+#include "ops/parallel_for.h"
+#include "ops/result_memory.h"
 #include "ops/tensor_view.h"
 
 namespace fusedloss::ops {
@@ -47,7 +48,7 @@ class FamilyOps {
     Tensor loss = call.reduction == Reduction::kNone ? problem.allocate_losses(input, result_type)
                                                      : allocate_scalar(input, result_type);
     Tensor gradient =
-        call.wants_gradient ? allocate_gradient(input) : allocate_vector(input, 0, type);
+        call.wants_gradient ? allocate_result_like(input, type) : allocate_vector(input, 0, type);
     Tensor sums = allocate_vector(input, length, ScalarType::Double);
 
     problem.tensors.loss = view(loss);
@@ -65,7 +66,7 @@ class FamilyOps {
                          const std::vector<int64_t>& weight_source, const Tensor& grad_output,
                          const Tensor& sums) {
     Problem problem(words);
-    Tensor gradient = allocate_gradient(input);
+    Tensor gradient = allocate_result_like(input, input.scalar_type());
     problem.tensors.grad_output = view(grad_output);
     problem.tensors.grad_input = view(gradient);
     add_operands(input, target, others, &problem);

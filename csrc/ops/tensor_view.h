@@ -92,12 +92,4 @@ inline Tensor allocate_scalar(const Tensor& like, ScalarType type) {
   return allocate(like, 0, nullptr, nullptr, type);
 }
 
-// As torch.empty_like: the strides of a dense tensor, else contiguous.
-inline Tensor allocate_like(const Tensor& like, ScalarType type) {
-  const TensorView shape = view(like);
-  int64_t strides[TensorView::kMaxDims];
-  preserved_strides(shape, strides);
-  return allocate(like, shape.rank, shape.size, strides, type);
-}
-
 }  // namespace fusedloss::ops
