@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu/classwise_loops.h"
+#include "cpu/label_softmax.h"
 #include "cpu/probability_loops.h"
 
 namespace fusedloss::cpu {
@@ -27,7 +28,7 @@ struct ClassPass {
   bool streams;  // the gradient goes past the caches
 
   ClassPass(const ClasswiseParams& p, const ClassWeights<T>& weights, ParallelFor parallel_for,
-            int64_t fewest = 16)
+            int64_t fewest = ClassTiling::kFewest)
       : params(p),
         class_weights(weights),
         input(p.input, p.extents, p.classes),
@@ -39,9 +40,12 @@ struct ClassPass {
 
   PlaneShape shape(const ClassTile& tile) const { return {params.classes, tile.count, pitch}; }
 
-  void store_gradient(const ClassTile& tile, Gradient gradient, T* planes) const {
-    if (gradient == Gradient::kZero) std::fill_n(planes, params.classes * pitch, T(0));
+  void store_gradient(const ClassTile& tile, const T* planes) const {
     store_planes(grad_input, tile.begin, tile.count, planes, pitch, streams);
+  }
+  void store_zeros(const ClassTile& tile, T* planes) const {
+    std::fill_n(planes, params.classes * pitch, T(0));
+    store_gradient(tile, planes);
   }
 };
 
@@ -55,6 +59,7 @@ class LabelPass : ClassPass<T> {
   struct Scratch {
     typename LabelWeighting<T>::Scratch weighting;
     PositionTile<T> positions;
+    SoftmaxLanes<T> lanes;
     LabelTile<T> tile;
     alignas(64) T weight[kMaxLanes];  // positions.w times what the gradient is multiplied by
     std::vector<T> planes;
@@ -92,13 +97,17 @@ class LabelPass : ClassPass<T> {
       return at.value;
     }
     Loops::template positions<true>(loss_, scratch.positions, scratch.weight, tile.count, &at);
-    if (gradient == Gradient::kSlopes) write_slopes(tile, scratch);
-    Base::store_gradient(tile, gradient, planes);
+    if (gradient == Gradient::kZero) {
+      Base::store_zeros(tile, planes);
+    } else {
+      write_slopes(tile, scratch);
+    }
     return at.value;
   }
 
  private:
-  using Base::class_weights, Base::input, Base::params, Base::pitch, Base::weighting;
+  using Base::class_weights, Base::grad_input, Base::input, Base::params, Base::pitch;
+  using Base::streams, Base::weighting;
 
   bool smooths() const { return params.label_smoothing != 0; }
 
@@ -108,34 +117,43 @@ class LabelPass : ClassPass<T> {
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
     load_planes(input, tile.begin, tile.count, planes, pitch);
-    const T absent = kExponentials ? -T(HUGE_VAL) : T(0);
-    if constexpr (kExponentials) SoftmaxLoops<T>::largest(planes, shape, at.largest);
-    Loops::take_labels(planes, pitch, scratch.positions, absent, tile.count, at.x);
+    const int32_t* label = scratch.positions.label;
     if constexpr (!kExponentials) {
-      ShareLoops<T>::sum(planes, shape, at.others);
-    } else if (smooths()) {
-      std::fill_n(at.dot, tile.count, T(0));
-      const AddDot<T> dot{class_weights.data(), scratch.positions.label, at.dot};
-      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.others, dot);
-    } else {
-      SoftmaxLoops<T>::exponentials(planes, shape, at.largest, at.others);
+      ShareLoops<T>::sums(planes, shape, label, at.x, at.others);
+      return;
     }
+    SoftmaxLanes<T>& lanes = scratch.lanes;
+    SoftmaxLoops<T>::largest(planes, shape, lanes.largest);
+    if (smooths()) {
+      LabelSoftmaxLoops<T>::dots(planes, shape, label, class_weights.data(), &lanes);
+      std::copy_n(lanes.dot, tile.count, at.dot);
+    }
+    LabelSoftmaxLoops<T>::template exponentials<true, true, false>(
+        planes, shape, label, {}, TileAhead(input, tile, false), &lanes);
+    std::copy_n(lanes.own_difference, tile.count, at.x);  // the loss takes differences alone
+    std::copy_n(lanes.others, tile.count, at.others);
+    std::fill_n(at.largest, tile.count, T(0));
   }
 
+  // A plane leaves for memory while the next one is computed.
   void write_slopes(const ClassTile& tile, Scratch& scratch) const {
-    const LabelTile<T>& at = scratch.tile;
+    constexpr bool kAll = kExponentials, kBase = Loss::kSums == ClassSums::kShares;
     T* planes = scratch.planes.data();
-    const PlaneShape shape = Base::shape(tile);
     if constexpr (Loss::kSums == ClassSums::kNone) {
       std::fill_n(planes, params.classes * pitch, T(0));
-    } else if constexpr (!kExponentials) {
-      Loops::template gradient<false, true>(planes, shape, at, scratch.weight, nullptr);
-    } else if (smooths()) {
-      Loops::template gradient<true, true>(planes, shape, at, scratch.weight, class_weights.data());
-    } else {
-      Loops::template gradient<true, false>(planes, shape, at, scratch.weight, nullptr);
     }
-    Loops::subtract_at_labels(planes, pitch, scratch.positions, at.label, tile.count);
+    T* const memory = planes_in_place<T>(grad_input, tile.begin, tile.count);
+    const bool adds_base = kAll && smooths();
+    const auto gradient =
+        adds_base ? Loops::template gradient<kAll, true> : Loops::template gradient<kAll, kBase>;
+    for (int64_t c = 0; c < params.classes; ++c) {
+      T* plane = planes + c * pitch;
+      gradient(plane, c, tile.count, scratch.positions.label, scratch.tile, scratch.weight,
+               adds_base ? class_weights.data() : nullptr);
+      if (memory == nullptr) continue;
+      store_run(plane, memory + c * grad_input.class_stride, tile.count, streams);
+    }
+    if (memory == nullptr) Base::store_gradient(tile, planes);
   }
 
   const Loss loss_;
@@ -201,10 +219,12 @@ class ProbabilityPass : ClassPass<T> {
     const bool has_class_weights = class_weights.data() != nullptr;
     Loops::finish(scratch.positions.w, has_class_weights, tile.count, &at);
     if (gradient == Gradient::kNone) return at.value;
-    if (gradient == Gradient::kSlopes) {
+    if (gradient == Gradient::kZero) {
+      Base::store_zeros(tile, planes);
+    } else {
       Loops::gradient(planes, target, shape, scratch.weight, has_class_weights, at);
+      Base::store_gradient(tile, planes);
     }
-    Base::store_gradient(tile, gradient, planes);
     return at.value;
   }
 

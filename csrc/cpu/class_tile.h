@@ -33,25 +33,27 @@ struct ClassTile {
   int64_t begin, count;  // positions, in the order of Extents
 };
 
-// Tiles of positions whose planes stay in the L2 cache, and fixed blocks of them: partial sums per
-// block do not depend on the number of threads.
+// Tiles of positions that stay in the L1 cache, as far as the classes are few enough, and fixed
+// blocks of them: partial sums per block do not depend on the number of threads.
 class ClassTiling {
  public:
-  static constexpr int64_t kPlaneBytes = 40 << 10;
-  static constexpr int64_t kTilesPerBlock = 8;
+  static constexpr int64_t kTileBytes = 24 << 10;
+  static constexpr int64_t kPerPosition = 12;  // values beside the planes that are in use at a time
+  static constexpr int64_t kTilesPerBlock = 16;
+  static constexpr int64_t kFewest = 32;  // shorter pieces of a class are slow to read
 
   // `run` is how many positions lie at one stride: no tile reaches over its end, if it is long.
-  // `fewest`: tiles may have one position (rows of many classes), or 16 and more.
+  // `fewest`: 1 where a tile may have one position (rows of many classes).
   ClassTiling(const Extents& extents, int64_t classes, int64_t element_bytes, int64_t run,
-              int64_t fewest = 16)
+              int64_t fewest = kFewest)
       : classes_(std::max<int64_t>(classes, 1)), samples_(extents.samples) {
-    const int64_t fitting = kPlaneBytes / (classes_ * element_bytes) / 16 * 16;
+    const int64_t fitting = kTileBytes / ((classes_ + kPerPosition) * element_bytes) / 16 * 16;
     lanes_ = std::min(std::max(fitting, fewest), kMaxLanes);
     per_sample_ = extents.positions_per_sample();
     if (per_sample_ == 0) return;
     run_ = run >= lanes_ / 2 && per_sample_ % run == 0 ? run : per_sample_;
     const int64_t tiles = divide_up(run_, lanes_);
-    if (fewest == 16) lanes_ = std::min(lanes_, divide_up(divide_up(run_, tiles), 16) * 16);
+    if (fewest == kFewest) lanes_ = std::min(lanes_, divide_up(divide_up(run_, tiles), 16) * 16);
     tiles_per_run_ = divide_up(run_, lanes_);
     tiles_per_sample_ = per_sample_ / run_ * tiles_per_run_;
     blocks_per_sample_ = divide_up(tiles_per_sample_, kTilesPerBlock);
@@ -215,6 +217,17 @@ void store_planes(const ClassStream& stream, int64_t index, int64_t count, const
   });
 }
 
+// Class 0 of a tile, where each class lies in a row and is of T; else nullptr.
+template <class T>
+T* planes_in_place(const ClassStream& stream, int64_t index, int64_t count) {
+  constexpr DType kDType = std::is_same_v<T, double> ? DType::kDouble : DType::kFloat;
+  const Stream& positions = stream.positions;
+  const int64_t offset = run_offset(positions, index, count);
+  const bool in_rows = offset >= 0 && positions.stride[positions.rank - 1] == 1;
+  if (!in_rows || positions.dtype != kDType || stream.class_stride == 1) return nullptr;
+  return positions.at<T>(offset);
+}
+
 // ---- softmax ------------------------------------------------------------------------------------
 
 // `classes` planes of `count` lanes, `pitch` elements apart.
@@ -247,11 +260,6 @@ struct ClassSum {
   const PlaneShape shape_;
 };
 
-struct NothingElse {
-  template <class T>
-  FL_HOST_DEVICE void operator()(int64_t, int64_t, T, T) const {}
-};
-
 template <class T>
 struct SoftmaxLoops {
   // The largest value of each position, NaN left out; -inf where there are no classes.
@@ -265,21 +273,16 @@ struct SoftmaxLoops {
   }
 
   // planes = exp(planes - largest), sum = their sum over the classes; NaN where a logit is NaN or
-  // +inf, or where all are -inf, as in torch. `also(c, i, difference, exponential)` may add up
-  // more.
-  template <class Also = NothingElse>
-  FL_VECTOR_CLONES static void exponentials(T* planes, PlaneShape shape, const T* largest, T* sum,
-                                            Also also = Also()) {
+  // +inf, or where all are -inf, as in torch.
+  FL_VECTOR_CLONES static void exponentials(T* planes, PlaneShape shape, const T* largest, T* sum) {
     ClassSum<T> total(sum, shape);
     for (int64_t c = 0; c < shape.classes; ++c) {
       T* plane = planes + c * shape.pitch;
 #pragma omp simd
       for (int64_t i = 0; i < shape.count; ++i) {
-        const T difference = plane[i] - largest[i];
-        const T exponential = math::exp(difference);
+        const T exponential = math::exp(plane[i] - largest[i]);
         plane[i] = exponential;
         total.partial[i] += exponential;
-        also(c, i, difference, exponential);
       }
       total.end_class(c);
     }

@@ -15,28 +15,22 @@ struct LabelTile {
   alignas(64) T all[kMaxLanes], base[kMaxLanes], label[kMaxLanes];  // times w and the scale
 };
 
-// sum of w_c (x_c - largest) but for the label's; a class of weight 0 is left out whatever its
-// logit is.
-template <class T>
-struct AddDot {
-  const T* weight;  // per class; nullptr: 1
-  const int32_t* label;
-  T* dot;
-  FL_HOST_DEVICE void operator()(int64_t c, int64_t i, T difference, T) const {
-    const T w = weight != nullptr ? weight[c] : T(1);
-    const bool counts = w != T(0) && label[i] != static_cast<int32_t>(c);
-    dot[i] += zero_unless(counts, w * difference);
-  }
-};
-
 template <class T>
 struct ShareLoops {
-  FL_VECTOR_CLONES static void sum(const T* planes, PlaneShape shape, T* result) {
-    ClassSum<T> sum(result, shape);
+  // The value of each position's label, and the sum of the others.
+  FL_VECTOR_CLONES static void sums(const T* planes, PlaneShape shape, const int32_t* label, T* own,
+                                    T* others) {
+    ClassSum<T> sum(others, shape);
+    std::fill_n(own, shape.count, T(0));
     for (int64_t c = 0; c < shape.classes; ++c) {
       const T* plane = planes + c * shape.pitch;
+      const int32_t number = static_cast<int32_t>(c);
 #pragma omp simd
-      for (int64_t i = 0; i < shape.count; ++i) sum.partial[i] += plane[i];
+      for (int64_t i = 0; i < shape.count; ++i) {
+        const bool is_own = label[i] == number;
+        own[i] = is_own ? plane[i] : own[i];
+        sum.partial[i] += zero_unless(!is_own, plane[i]);
+      }
       sum.end_class(c);
     }
   }
@@ -44,27 +38,25 @@ struct ShareLoops {
 
 template <class Loss, class T>
 struct ClasswiseLoops {
-  // The value of each position's label, which becomes `absent` in the planes: nothing in a sum.
-  FL_VECTOR_CLONES static void take_labels(T* planes, int64_t pitch,
-                                           const PositionTile<T>& positions, T absent,
-                                           int64_t count, T* x) {
-    for (int64_t i = 0; i < count; ++i) {
-      T* own = planes + positions.label[i] * pitch + i;
-      x[i] = *own;
-      *own = absent;
-    }
-  }
-  static void subtract_at_labels(T* planes, int64_t pitch, const PositionTile<T>& positions,
-                                 const T* label, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) planes[positions.label[i] * pitch + i] -= label[i];
-  }
-
   // The loss of each position, and with kGradient the coefficients of its gradient. `weight` is
   // positions.w times the scale of the gradient.
   template <bool kGradient>
-  FL_VECTOR_CLONES static void positions(const Loss& functor, const PositionTile<T>& positions,
-                                         const T* weight, int64_t count, LabelTile<T>* tile) {
-    const Loss loss = functor;
+  static void positions(const Loss& loss, const PositionTile<T>& positions, const T* weight,
+                        int64_t count, LabelTile<T>* tile) {
+    if constexpr (requires { loss.spread; }) {
+      if (loss.spread != T(0)) {
+        return positions_of<kGradient, true>(loss, positions, weight, count, tile);
+      }
+    }
+    positions_of<kGradient, false>(loss, positions, weight, count, tile);
+  }
+
+  // A loss that does not smooth labels is said so, lest the loop works out both ways.
+  template <bool kGradient, bool kSmooths>
+  FL_VECTOR_CLONES static void positions_of(const Loss& functor, const PositionTile<T>& positions,
+                                            const T* weight, int64_t count, LabelTile<T>* tile) {
+    Loss loss = functor;
+    if constexpr (!kSmooths && requires { loss.spread; }) loss.spread = T(0);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
       const LabelResult<T> result = loss(LabelTerms<T>{
@@ -79,20 +71,21 @@ struct ClasswiseLoops {
     }
   }
 
-  // planes = the gradient but for what is subtracted at labels; exactly 0 where `weight` is 0,
-  // whatever stood there.
+  // The plane of class c, exponentials with kAll, becomes the gradient; exactly 0 where `weight` is
+  // 0, whatever stood there.
   template <bool kAll, bool kBase>
-  FL_VECTOR_CLONES static void gradient(T* planes, PlaneShape shape, const LabelTile<T>& tile,
-                                        const T* weight, const T* class_weight) {
-    for (int64_t c = 0; c < shape.classes; ++c) {
-      T* plane = planes + c * shape.pitch;
-      const T v = class_weight != nullptr ? class_weight[c] : T(1);
+  FL_VECTOR_CLONES static void gradient(T* plane, int64_t c, int64_t count, const int32_t* label,
+                                        const LabelTile<T>& tile, const T* weight,
+                                        const T* class_weight) {
+    const T v = class_weight != nullptr ? class_weight[c] : T(1);
+    const int32_t number = static_cast<int32_t>(c);
 #pragma omp simd
-      for (int64_t i = 0; i < shape.count; ++i) {
-        T slope = kAll ? tile.all[i] * plane[i] : T(0);
-        if constexpr (kBase) slope -= tile.base[i] * v;
-        plane[i] = zero_unless(weight[i] != T(0), slope);
-      }
+    for (int64_t i = 0; i < count; ++i) {
+      const bool is_own = label[i] == number;
+      T slope = kAll ? zero_unless(!is_own, tile.all[i] * plane[i]) : T(0);
+      if constexpr (kBase) slope -= tile.base[i] * v;
+      slope -= zero_unless(is_own, tile.label[i]);
+      plane[i] = zero_unless(weight[i] != T(0), slope);
     }
   }
 };

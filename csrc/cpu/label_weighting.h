@@ -53,10 +53,14 @@ template <class T>
 struct PositionLoops {
   static constexpr int32_t kIgnored = -1, kBad = -2;
 
+  // The hardware sees a stream of labels too late among those of the classes.
+  static constexpr int64_t kAhead = 1024;
+
   // Labels as int32, kIgnored, or kBad outside [0, C).
   FL_VECTOR_CLONES static void narrow(const int64_t* label, int64_t ignored, bool matches,
                                       int64_t classes, int64_t count, int32_t* result) {
     const int64_t no_label = matches ? 0 : 1;
+    for (int64_t i = 0; i < count; i += kLineBytes / 8) prefetch(label + i + kAhead);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
       const bool in_range = static_cast<uint64_t>(label[i]) < static_cast<uint64_t>(classes);

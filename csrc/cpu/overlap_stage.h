@@ -79,15 +79,6 @@ struct OverlapStage {
 
   PlaneShape shape(const ClassTile& tile) const { return {params.classes, tile.count, pitch}; }
 
-  // Class 0 of a tile of the gradient, where each class of it lies in a row, as T; else nullptr.
-  T* gradient_memory(const ClassTile& tile) const {
-    constexpr DType kDType = std::is_same_v<T, double> ? DType::kDouble : DType::kFloat;
-    const Stream& positions = grad_input.positions;
-    const int64_t offset = run_offset(positions, tile.begin, tile.count);
-    const bool in_a_row = offset >= 0 && positions.stride[positions.rank - 1] == 1;
-    if (!in_a_row || positions.dtype != kDType || grad_input.class_stride == 1) return nullptr;
-    return positions.at<T>(offset);
-  }
   void store_gradient(const ClassTile& tile, const T* planes) const {
     store_planes(grad_input, tile.begin, tile.count, planes, pitch, streams);
   }

@@ -198,7 +198,7 @@ class OverlapWeighting {
 
   const int64_t* load_labels(const ClassTile& tile, Scratch& scratch, int32_t* narrowed) const {
     const int64_t* labels = load(target_.positions, tile.begin, tile.count, scratch.label);
-    TileAhead(target_, tile, scratch.backwards).fetch(0);
+    TileAhead(target_, tile, scratch.backwards).fetch(0, 0, tile.count);
     Loops::narrow(labels, params_.ignore_index, params_.ignores && matches_ignored(),
                   params_.classes, tile.count, narrowed);
     return labels;

@@ -102,6 +102,7 @@ class SoftmaxStage : public OverlapStage<T> {
   using Base::classes, Base::class_weights, Base::input, Base::params, Base::pitch, Base::weighting;
 
  private:
+  using SoftmaxOfLabels = LabelSoftmaxLoops<T>;
   using PartLoops = ClasswiseLoops<Part, T>;
   using SoftPartLoops = ProbabilityLoops<Part, T>;
 
@@ -124,17 +125,18 @@ class SoftmaxStage : public OverlapStage<T> {
     load_planes(input, tile.begin, tile.count, planes, pitch);
     SoftmaxLoops<T>::largest(planes, shape, lanes.largest);
     if (kHasPart && smooths()) {
-      Loops::dots(planes, shape, label, class_weights.data(), &lanes);
+      SoftmaxOfLabels::dots(planes, shape, label, class_weights.data(), &lanes);
       std::copy_n(lanes.dot, tile.count, scratch.part.dot);
     }
     const TileAhead ahead(input, tile, scratch.weighting.backwards);
     if (slopes != nullptr) {
-      Loops::template exponentials<true, kHasPart, true>(
+      SoftmaxOfLabels::template exponentials<true, kHasPart, true>(
           planes, shape, label, {slopes->a.data(), slopes->b.data()}, ahead, &lanes);
     } else {
-      (stores ? Loops::template exponentials<true, kHasPart, false>
-              : Loops::template exponentials<false, kHasPart, false>)(planes, shape, label, {},
-                                                                      ahead, &lanes);
+      (stores ? SoftmaxOfLabels::template exponentials<true, kHasPart, false>
+              : SoftmaxOfLabels::template exponentials<false, kHasPart, false>)(planes, shape,
+                                                                                label, {}, ahead,
+                                                                                &lanes);
     }
     Loops::weigh(scratch.weighting.positions.w, tile.count, &lanes);
     if constexpr (kHasPart) {  // the loss takes differences alone
@@ -190,7 +192,7 @@ class SoftmaxStage : public OverlapStage<T> {
       pointwise = {scratch.part.all, scratch.part.label, scratch.part.base, class_weights.data()};
     }
     // A plane leaves for memory while the next one is computed.
-    T* const memory = Base::gradient_memory(tile);
+    T* const memory = planes_in_place<T>(Base::grad_input, tile.begin, tile.count);
     const auto run = [&](auto gradient) {
       for (int64_t c = 0; c < params.classes; ++c) {
         T* plane = planes + c * pitch;

@@ -30,18 +30,23 @@ struct LabelTerms {
 // p = softmax(x)_y, 1 - p and log p.
 template <class T>
 struct LabelSoftmax {
-  T sum, p, q, log_p;
+  T sum, inverse, p, q, log_p;  // inverse = 1 / sum
 
   FL_HOST_DEVICE explicit LabelSoftmax(const LabelTerms<T>& at) {
     const T own = math::exp(at.x - at.largest);
     sum = at.others + own;
-    p = own / sum;
-    q = at.others / sum;
-    // log1p of others / own where p is above 1/2; one logarithm for both cases
+    // One division gives 1 / sum and, where p is above 1/2, others / own. (From a conditional
+    // expression GCC makes two.)
     const bool high = own > at.others;
-    const T ratio = at.others / own, next = T(1) + ratio;
+    const T divisor = T(1) + zero_unless(high, own - T(1));
+    const T quotient = T(1) / (sum * divisor);
+    inverse = quotient * divisor;
+    p = own * inverse;
+    q = at.others * inverse;
+    // One logarithm for both: log1p(ratio) with the rounding of 1 + ratio mended, or log(sum).
+    const T ratio = at.others * (quotient * sum), next = T(1) + ratio;
     const T logarithm = math::log(high ? next : sum);
-    const T correction = (ratio - (next - T(1))) / next;
+    const T correction = (ratio - (next - T(1))) * p;
     log_p = high ? -(logarithm + correction) : at.x - at.largest - logarithm;
   }
 };
@@ -81,12 +86,12 @@ struct CrossEntropy {
     const T weight = keep * at.weight;
     const T of_label = zero_unless(at.weight != T(0), weight * (T(0) - softmax.log_p));
     if (spread == T(0)) {
-      return {of_label, weight / softmax.sum, T(0), weight * softmax.q};
+      return {of_label, weight * softmax.inverse, T(0), weight * softmax.q};
     }
     const T own = zero_unless(at.weight != T(0), at.weight * (at.x - at.largest));
     const T of_all = spread * (total_weight * math::log(softmax.sum) - (at.dot + own));
     const T shared = spread * total_weight;
-    return {of_label + of_all, (weight + shared) / softmax.sum, spread,
+    return {of_label + of_all, (weight + shared) * softmax.inverse, spread,
             weight * softmax.q - shared * softmax.p};
   }
   FL_HOST_DEVICE ClassResult<T> of_class(const ClassTerms<T>& at) const {
@@ -128,7 +133,7 @@ struct SoftmaxFocal {
     const LabelSoftmax<T> softmax(at);
     const Cost c = cost(softmax.p, softmax.q, softmax.log_p);
     const T slope = at.weight * c.slope;
-    return {at.weight * c.value, slope / softmax.sum, T(0), slope * softmax.q};
+    return {at.weight * c.value, slope * softmax.inverse, T(0), slope * softmax.q};
   }
   FL_HOST_DEVICE ClassResult<T> of_class(const ClassTerms<T>& at) const {
     const T p = math::exp(at.x - at.largest) / at.sum;
