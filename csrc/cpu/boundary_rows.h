@@ -130,7 +130,11 @@ class BoundaryRows {
     scratch.near.resize(count);
     uint32_t* near = scratch.near.data();
     const S* own = labels<S>(labels_.offset(segment.place, spatial_), segment, 0, scratch);
-    LabelLoops<S>::differences(own, own, near, count);  // NaN
+    if constexpr (std::is_integral_v<S>) {
+      std::fill_n(near, count, 0u);
+    } else {
+      LabelLoops<S>::differences(own, own, near, count);  // NaN
+    }
     for (size_t plane = 0; plane < scratch.planes.size(); ++plane) {
       const int64_t origin = scratch.planes[plane] + along;
       int32_t* latest = scratch.latest.data() + plane * count;

@@ -14,8 +14,9 @@
 
 namespace fusedloss::cpu {
 
-// Elements in a tile: the input, target, weight and gradient tiles of a step share 32 kB of L1.
-constexpr int64_t kTile = 2048;
+// Elements in a tile: the input, target, weight and gradient tiles of a step share 16 kB of L1, and
+// what is fetched for the next one finds room beside them.
+constexpr int64_t kTile = 1024;
 
 // Vector sums of type T are emptied into a double this often: no lane adds more than some dozens of
 // numbers, so float sums stay accurate at any size.

@@ -32,13 +32,13 @@ struct TileRange {
 
 class Tiling {
  public:
-  static constexpr int64_t kTilesPerBlock = 8;
+  static constexpr int64_t kTilesPerBlock = 16;
 
   Tiling(const Extents& extents, bool whole_positions) : extents_(extents) {
     if (extents.elements() == 0) return;
     const int64_t per_position = extents.channels * extents.inner;
     planar_ = extents.channels > 1 &&
-              (extents.inner >= kTile / 4 || (whole_positions && per_position > kTile));
+              (extents.inner >= kTile / 2 || (whole_positions && per_position > kTile));
     if (planar_) {
       tiles_per_outer_ = divide_up(extents.inner, kTile);
       tiles_per_sample_ = extents.outer / extents.samples * tiles_per_outer_;

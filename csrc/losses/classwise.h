@@ -38,7 +38,7 @@ struct LabelSoftmax {
     // One division gives 1 / sum and, where p is above 1/2, others / own. (From a conditional
     // expression GCC makes two.)
     const bool high = own > at.others;
-    const T divisor = T(1) + zero_unless(high, own - T(1));
+    const T divisor = zero_unless(high, own) + zero_unless(!high, T(1));
     const T quotient = T(1) / (sum * divisor);
     inverse = quotient * divisor;
     p = own * inverse;
