@@ -1,8 +1,9 @@
 """Interleaved measurement: every provider and the streaming bound take turns, round after round.
 
-One thread, pinned to the quieter core, the garbage collector off. Memory is warm: the allocator
-keeps what is freed, so that results are written into pages that exist. Or it is fresh, as glibc's
-defaults have it: blocks of 32 MB and more go back to the system and come again page by page. A
+One thread, pinned to the quieter core, the garbage collector off. The allocator is as it comes:
+glibc gives blocks of 32 MB and more back to the system, and what is asked for next comes page by
+page; only the library keeps the memory of its results (csrc/ops/result_memory.h). Or all memory is
+warm: the allocator keeps what anybody frees, and everything is written into pages that exist. A
 sample is the processor time of the process, so that waiting for a core that others use does not
 count; one that had to wait is still marked (its caches were not its own), and left out as long as
 enough others remain. On a GPU a sample is what its events say, between two synchronisations.
@@ -75,8 +76,8 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_core(warm_memory: bool = True) -> Iterator[int]:
-    """This thread on the quieter core, no garbage collection, and memory that stays mapped."""
+def quiet_core(warm_memory: bool = False) -> Iterator[int]:
+    """This thread on the quieter core, no garbage collection; `warm_memory` stays mapped."""
     core, allowed = 0, None
     if warm_memory:
         _keep_freed_memory()

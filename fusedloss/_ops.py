@@ -41,6 +41,7 @@ classwise_backward = torch.ops.fusedloss.classwise_backward.default
 overlap_forward = torch.ops.fusedloss.overlap_forward.default
 overlap_backward = torch.ops.fusedloss.overlap_backward.default
 scale_gradient_ = torch.ops.fusedloss.scale_gradient_.default
+release_result_memory = torch.ops.fusedloss.release_result_memory.default
 
 
 def build_info() -> dict:

@@ -136,6 +136,15 @@ def test_peak_bytes_counts_what_is_held_at_once():
     assert 12_000 <= measure.peak_bytes(three, output) < 18_000
 
 
+def test_peak_bytes_counts_a_gradient_in_memory_that_was_kept():
+    output = torch.zeros(2 << 20)  # 8 MB
+
+    def loss(x):
+        return fl.mse_loss(x, torch.ones_like(output))
+
+    assert measure.peak_bytes(loss, output) >= output.nbytes
+
+
 def test_timing_leaves_threads_and_cores_as_they_were():
     before = torch.get_num_threads()
     times = measure.milliseconds({"sum": torch.sum}, torch.zeros(10), rounds=3)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from .._ops import release_result_memory
+
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -51,12 +53,14 @@ def peak_bytes(loss: Loss, output: torch.Tensor) -> int:
     """The most memory that forward + backward held at once beyond what was there before.
 
     The gradient of `output` counts. On a GPU the allocator's own figure; on the CPU, where torch
-    keeps none, the running sum of the allocations that its profiler records.
+    keeps none, the running sum of the allocations that its profiler records. Memory that fusedloss
+    kept from an earlier step is given back first, so that its gradient counts as the others'.
     """
     leaf = output.detach().clone().requires_grad_()
     loss(leaf).backward()  # what only the first call needs is no part of the loss
     leaf.grad = None
     synchronize(leaf)
+    release_result_memory()
     if leaf.is_cuda:
         before = torch.cuda.memory_allocated(leaf.device)
         torch.cuda.reset_peak_memory_stats(leaf.device)
