@@ -34,8 +34,8 @@ def check_legacy(size_average, reduce) -> None:
         if size_average is None:
             name, value = ("reduce", reduce)
         raise TypeError(
-            f"{name} is deprecated in torch and not supported, got {name}={_shown(value)}; use "
-            'reduction="mean", "sum" or "none" instead, and give mask and weight by keyword'
+            f'give mask and weight by keyword, and reduction="mean", "sum" or "none"; got '
+            f"{name}={_shown(value)}, which is deprecated in torch and not supported"
         )
 
 
@@ -277,10 +277,20 @@ def refuse_tensor(name: str, value, accepted: str, given: str | None = None) -> 
         given = f"dtype {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
     if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
         if not isinstance(value, Tensor):
-            given += "; convert it with torch.as_tensor(...) first"
+            given += "; " + advice_to_convert(value)
     elif callable(value):
         given += "; call it"
     raise TypeError(f"{name} must be {accepted}, got {given}")
+
+
+def advice_to_convert(value) -> str:
+    """How what is no tensor becomes one."""
+    if isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value):
+        return (
+            "put tensors of one shape together with torch.stack(...), of several lengths with "
+            "torch.nn.utils.rnn.pad_sequence(..., batch_first=True, padding_value=torch.nan)"
+        )
+    return "convert it with torch.as_tensor(...) first"
 
 
 def _layout(tensor: Tensor) -> str:
@@ -297,6 +307,8 @@ def _refuse_target_shape(target: Tensor, shape) -> NoReturn:
         )
     if target.shape == shape[:1] + shape[2:] != shape and shape[1] == 1:
         advice = "target.unsqueeze(1) has its one channel"
+    if target.ndim >= 2 and target.shape[1] == 1 and target.shape[:1] + target.shape[2:] == shape:
+        advice = "target.squeeze(1) lacks its channel dim, as input does"
     raise ValueError(
         f"target must have the shape of input, got target {shape_text(target.shape)} for input "
         f"{shape_text(shape)}; {advice}"

@@ -17,7 +17,7 @@ classes and plain control flow (`_dynamo.py` has what Dynamo cannot do by itself
 
 from torch import Tensor
 
-from ._checks import check_mask, check_positional
+from ._checks import advice_to_convert, check_mask, check_positional
 from ._expression import Expression, Pair, closed, tensor_text
 from ._program import AND, NOT, OR, TENSOR
 
@@ -225,7 +225,7 @@ def _not_a_region(name: str, value) -> str:
     if isinstance(value, (int, float)):
         return f"{message} ({value}); compare, for example fl.target > 0"
     if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
-        return f"{message}; convert it with torch.as_tensor(...) first"
+        return f"{message}; {advice_to_convert(value)}"
     if callable(value):
         return f"{message}; call it, as in fl.target.isfinite()"
     return message

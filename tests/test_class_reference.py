@@ -238,3 +238,19 @@ def test_signatures_are_those_of_functional(name):
         assert all(ours.parameters[p].default == theirs[p].default for p in positional)
     keywords = [p for p in ours.parameters if p not in positional]
     assert keywords == ["weight_map", "mask", "normalizer", "return_stats"]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf, 1.0])
+@pytest.mark.parametrize("name", ["cross_entropy", "softmax_focal_loss"])
+def test_one_class(name, value):
+    """Its p is 1, but NaN of a logit that is not finite, and so is the gradient, as in torch."""
+    input = torch.full((2, 1), value, requires_grad=True)
+    labels = torch.zeros(2, dtype=torch.long)
+    loss = getattr(reference, name)(input, labels)
+    wanted = torch.nn.functional.cross_entropy(input, labels)
+    torch.testing.assert_close(loss, wanted, equal_nan=True)
+    found, expected = (torch.autograd.grad(result, input)[0] for result in (loss, wanted))
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    if name == "cross_entropy":
+        kernel = fl.cross_entropy(input, labels)
+        torch.testing.assert_close(torch.autograd.grad(kernel, input)[0], expected, equal_nan=True)

@@ -80,6 +80,7 @@ TYPE = [
     ),
     ("mse_loss", {"mask": True}, ["mask", "bool", "mask=None"]),
     ("mse_loss", {"mask": [True]}, ["mask", "list", "as_tensor"]),
+    ("mse_loss", {"mask": [torch.ones(3), torch.ones(2)]}, ["mask", "list", "pad_sequence"]),
     ("mse_loss", {"mask": np.ones(3)}, ["mask", "ndarray", "as_tensor"]),
     ("mse_loss", {"mask": fl.target}, ["mask", "fl.target > 0", "isfinite"]),
     ("mse_loss", {"mask": "target > 0"}, ["mask", "str"]),
@@ -115,6 +116,7 @@ VALUE = [
     ),
     ("mse_loss", {"target": ones(2, 4, 5)}, ["target (2, 4, 5)", "expand"]),
     ("mse_loss", {"input": ones(2, 1, 5), "target": ones(2, 5)}, ["target.unsqueeze(1)"]),
+    ("mse_loss", {"input": ones(2, 5), "target": ones(2, 1, 5)}, ["target.squeeze(1)"]),
     # masks: the number of dims decides
     (
         "mse_loss",

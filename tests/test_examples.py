@@ -193,6 +193,15 @@ def cross_entropy_over_micro_batches(logits, labels):
     return loss, F.cross_entropy(logits, labels, ignore_index=0)
 
 
+def dice_cross_entropy_as_monai(logits, labels):
+    monai = dict(per="sample_class", smooth=1e-5, dice_weight=1.0, ce_weight=1.0)
+    loss = fl.dice_cross_entropy_loss(logits, labels, **monai)
+    p, t = logits.softmax(1), F.one_hot(labels, logits.shape[1]).movedim(-1, 1).to(logits)
+    intersection, sizes = (p * t).sum((2, 3)), (p + t).sum((2, 3))
+    dice = (1 - (2 * intersection + 1e-5) / (sizes + 1e-5)).mean()
+    return loss, dice + F.cross_entropy(logits, labels)
+
+
 EXAMPLES = (
     l1_where_the_target_is_positive,
     mse_where_the_prediction_varies,
@@ -212,6 +221,7 @@ EXAMPLES = (
     mse_near_label_boundaries,
     cross_entropy_of_padded_tokens,
     cross_entropy_over_micro_batches,
+    dice_cross_entropy_as_monai,
 )
 
 

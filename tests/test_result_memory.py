@@ -6,6 +6,9 @@ what stood there before, memory that grows without bound, threads or forked proc
 
 import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -17,6 +20,7 @@ from fusedloss import _ops
 MEGABYTE = 1 << 20
 SHAPE = (2, 4, 512, 512)  # 8 MB of float32
 KEPT = 4 * MEGABYTE  # what is smaller malloc keeps
+ROOM = 2 * MEGABYTE  # of every block, to align what it holds
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def test_freed_memory_is_used_again():
     address, size = first.data_ptr(), first.nbytes
     del first
     assert gradient(input).data_ptr() == address
-    assert _ops.release_result_memory() == size
+    assert _ops.release_result_memory() == size + ROOM
     assert _ops.release_result_memory() == 0
 
 
@@ -57,7 +61,7 @@ def test_small_results_are_left_to_malloc():
     gradient(input)
     assert _ops.release_result_memory() == 0
     gradient(torch.randn(KEPT // 4))
-    assert _ops.release_result_memory() == KEPT
+    assert _ops.release_result_memory() == KEPT + ROOM
 
 
 def test_results_in_use_share_nothing():
@@ -148,7 +152,7 @@ def test_idle_memory_is_bounded():
     held = [gradient(input) for _ in range(7)]
     assert held[0].nbytes * 7 > 512 * MEGABYTE
     held.clear()
-    assert _ops.release_result_memory() == 5 * 96 * MEGABYTE
+    assert _ops.release_result_memory() == 5 * (96 * MEGABYTE + ROOM)
 
 
 def test_larger_results_are_not_kept():
@@ -188,6 +192,68 @@ def test_a_forked_process_goes_on():
     assert results.get(timeout=60) == pytest.approx(2.0)
     child.join(timeout=60)
     assert child.exitcode == 0
+
+
+def release_in_child(results):
+    torch.set_num_threads(1)
+    _ops.release_result_memory()
+    results.put(gradient(torch.ones(SHAPE)).sum().item())
+
+
+def test_a_forked_process_waits_for_no_lock():
+    """Other threads of the parent take, keep and release meanwhile."""
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            gradient(torch.ones(SHAPE))
+            _ops.release_result_memory()
+
+    torch.set_num_threads(1)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    context = multiprocessing.get_context("fork")
+    try:
+        for _ in range(12):
+            results = context.SimpleQueue()
+            child = context.Process(target=release_in_child, args=(results,))
+            child.start()
+            child.join(timeout=60)
+            assert child.exitcode == 0
+            assert results.get() == pytest.approx(2.0)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_sizes_beyond_all_addresses_are_refused():
+    for elements in (2**62 + 2**20, 2**62 - 1):
+        input = torch.zeros(1).expand(elements)
+        with pytest.raises(RuntimeError):
+            fl.mse_loss(input, input, reduction="none")
+
+
+def test_another_bound_from_the_environment():
+    """With 0 results are torch's own, whose storage can be resized; here it cannot."""
+    program = (
+        "import torch, fusedloss as fl\n"
+        "leaf = torch.ones(2 << 20, requires_grad=True)\n"
+        "fl.mse_loss(leaf, torch.zeros(2 << 20)).backward()\n"
+        "print(leaf.grad.untyped_storage().resizable())\n"
+        "leaf.grad = None\n"
+        "print(torch.ops.fusedloss.release_result_memory())\n"
+    )
+    for bound, wanted in (
+        ("0", ["True", "0"]),
+        ("9", ["False", "0"]),
+        ("10", ["False", "10485760"]),
+    ):
+        command = [sys.executable, "-c", program]
+        environment = os.environ | {"FUSEDLOSS_KEPT_MB": bound}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == wanted
 
 
 def test_results_are_ordinary_tensors(tmp_path):

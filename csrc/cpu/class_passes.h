@@ -28,13 +28,13 @@ struct ClassPass {
   bool streams;  // the gradient goes past the caches
 
   ClassPass(const ClasswiseParams& p, const ClassWeights<T>& weights, ParallelFor parallel_for,
-            int64_t fewest = ClassTiling::kFewest)
+            ClassTiling::Of of = ClassTiling::Of::kPlanes)
       : params(p),
         class_weights(weights),
         input(p.input, p.extents, p.classes),
         grad_input(p.grad_input, p.extents, p.classes),
         weighting(p, weights, parallel_for),
-        tiling(p.extents, p.classes, sizeof(T), input.run(), fewest),
+        tiling(p.extents, p.classes, sizeof(T), input.run(), of),
         pitch(tiling.lanes()),
         streams(p.extents.positions() * p.classes * int64_t{sizeof(T)} >= kStreamedBytes) {}
 
@@ -90,7 +90,7 @@ class LabelPass : ClassPass<T> {
     if constexpr (Loss::kSums == ClassSums::kNone) {
       gather_at_labels(input, tile.begin, tile.count, scratch.positions.label, at.x);
     } else {
-      sum(tile, scratch);
+      sum(tile, scratch, gradient == Gradient::kSlopes);
     }
     if (gradient == Gradient::kNone) {
       Loops::template positions<false>(loss_, scratch.positions, nullptr, tile.count, &at);
@@ -111,8 +111,8 @@ class LabelPass : ClassPass<T> {
 
   bool smooths() const { return params.label_smoothing != 0; }
 
-  // Everything that takes all classes of a position.
-  void sum(const ClassTile& tile, Scratch& scratch) const {
+  // Everything that takes all classes of a position; `stores`: the planes become exponentials.
+  void sum(const ClassTile& tile, Scratch& scratch, bool stores) const {
     LabelTile<T>& at = scratch.tile;
     T* planes = scratch.planes.data();
     const PlaneShape shape = Base::shape(tile);
@@ -122,14 +122,16 @@ class LabelPass : ClassPass<T> {
       ShareLoops<T>::sums(planes, shape, label, at.x, at.others);
       return;
     }
+    using SoftmaxOfLabels = LabelSoftmaxLoops<T>;
     SoftmaxLanes<T>& lanes = scratch.lanes;
     SoftmaxLoops<T>::largest(planes, shape, lanes.largest);
     if (smooths()) {
-      LabelSoftmaxLoops<T>::dots(planes, shape, label, class_weights.data(), &lanes);
+      SoftmaxOfLabels::dots(planes, shape, label, class_weights.data(), &lanes);
       std::copy_n(lanes.dot, tile.count, at.dot);
     }
-    LabelSoftmaxLoops<T>::template exponentials<true, true, false>(
-        planes, shape, label, {}, TileAhead(input, tile, false), &lanes);
+    const auto exponentials = stores ? SoftmaxOfLabels::template exponentials<true, true, false>
+                                     : SoftmaxOfLabels::template exponentials<false, true, false>;
+    exponentials(planes, shape, label, {}, TileAhead(input, tile, false), &lanes);
     std::copy_n(lanes.own_difference, tile.count, at.x);  // the loss takes differences alone
     std::copy_n(lanes.others, tile.count, at.others);
     std::fill_n(at.largest, tile.count, T(0));

@@ -42,18 +42,20 @@ class ClassTiling {
   static constexpr int64_t kTilesPerBlock = 16;
   static constexpr int64_t kFewest = 32;  // shorter pieces of a class are slow to read
 
+  // What a tile is taken as: planes of positions, or rows of classes, of which one may be a tile.
+  enum class Of { kPlanes, kRows };
+
   // `run` is how many positions lie at one stride: no tile reaches over its end, if it is long.
-  // `fewest`: 1 where a tile may have one position (rows of many classes).
   ClassTiling(const Extents& extents, int64_t classes, int64_t element_bytes, int64_t run,
-              int64_t fewest = kFewest)
+              Of of = Of::kPlanes)
       : classes_(std::max<int64_t>(classes, 1)), samples_(extents.samples) {
     const int64_t fitting = kTileBytes / ((classes_ + kPerPosition) * element_bytes) / 16 * 16;
-    lanes_ = std::min(std::max(fitting, fewest), kMaxLanes);
+    lanes_ = std::min(std::max(fitting, of == Of::kPlanes ? kFewest : 1), kMaxLanes);
     per_sample_ = extents.positions_per_sample();
     if (per_sample_ == 0) return;
     run_ = run >= lanes_ / 2 && per_sample_ % run == 0 ? run : per_sample_;
     const int64_t tiles = divide_up(run_, lanes_);
-    if (fewest == kFewest) lanes_ = std::min(lanes_, divide_up(divide_up(run_, tiles), 16) * 16);
+    if (of == Of::kPlanes) lanes_ = std::min(lanes_, divide_up(divide_up(run_, tiles), 16) * 16);
     tiles_per_run_ = divide_up(run_, lanes_);
     tiles_per_sample_ = per_sample_ / run_ * tiles_per_run_;
     blocks_per_sample_ = divide_up(tiles_per_sample_, kTilesPerBlock);
@@ -265,8 +267,19 @@ struct SoftmaxLoops {
   // The largest value of each position, NaN left out; -inf where there are no classes.
   FL_VECTOR_CLONES static void largest(const T* planes, PlaneShape shape, T* largest) {
     std::fill_n(largest, shape.count, -T(HUGE_VAL));
-    for (int64_t c = 0; c < shape.classes; ++c) {
-      const T* plane = planes + c * shape.pitch;
+    const int64_t pitch = shape.pitch;
+    int64_t c = 0;
+    for (; c + 4 <= shape.classes; c += 4) {  // `largest` is loaded and stored once for all four
+      const T* plane = planes + c * pitch;
+#pragma omp simd
+      for (int64_t i = 0; i < shape.count; ++i) {
+        T found = largest[i];
+        for (int64_t k = 0; k < 4; ++k) found = math::max(found, plane[k * pitch + i]);
+        largest[i] = found;
+      }
+    }
+    for (; c < shape.classes; ++c) {
+      const T* plane = planes + c * pitch;
 #pragma omp simd
       for (int64_t i = 0; i < shape.count; ++i) largest[i] = math::max(largest[i], plane[i]);
     }

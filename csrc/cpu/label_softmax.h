@@ -86,6 +86,7 @@ struct LabelSoftmaxLoops {
     using Step = ExponentialStep<kStore, kDifference, kDot>;
     ClassSum<T> others(lanes->others, shape);
     std::fill_n(lanes->own, shape.count, T(0));
+    if (kDifference) std::fill_n(lanes->own_difference, shape.count, T(0));
     if (kDot) std::fill_n(lanes->m, shape.count, T(0));
     int64_t c = 0;
     for (; c + 4 <= shape.classes; c += 4) {
@@ -98,7 +99,8 @@ struct LabelSoftmaxLoops {
     }
   }
 
-  // Sum of w_c (x_c - largest) but for the label's, where smoothing.
+  // Sum of w_c (x_c - largest) but for the label's, where smoothing; a class of weight 0 is left
+  // out whatever its logit is.
   FL_VECTOR_CLONES static void dots(const T* planes, PlaneShape shape, const int32_t* label,
                                     const T* class_weight, SoftmaxLanes<T>* lanes) {
     ClassSum<T> dot(lanes->dot, shape);

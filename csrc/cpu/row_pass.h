@@ -26,7 +26,7 @@ class RowPass : ClassPass<T> {
 
   RowPass(const Loss& loss, const ClasswiseParams& params, const ClassWeights<T>& weights,
           ParallelFor parallel_for)
-      : Base(params, weights, parallel_for, 1),
+      : Base(params, weights, parallel_for, ClassTiling::Of::kRows),
         loss_(loss),
         is_short_(params.classes < Rows::kShort) {}
 

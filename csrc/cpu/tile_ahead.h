@@ -1,5 +1,4 @@
-// Fetches a tile of planes while the one before it is computed: into the L2 cache, where tiles
-// live.
+// Fetches a tile of planes into the L2 cache while the one before it is computed.
 //
 //     const TileAhead ahead(stream, tile, backwards);
 //     for some positions [begin, end) and each class c:

@@ -3,9 +3,10 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
-#include <algorithm>
+#include <cstdlib>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "cpu/memory_advice.h"
@@ -13,62 +14,79 @@
 namespace fusedloss::ops {
 namespace {
 
-// Whole huge pages within a tensor of bytes.
+// From this size on malloc maps fresh memory whatever was freed before (glibc's largest threshold).
+constexpr size_t kMapped = size_t{32} << 20;
+
+size_t most_idle() {
+  static const size_t bytes = [] {
+    const char* megabytes = std::getenv("FUSEDLOSS_KEPT_MB");
+    return static_cast<size_t>(megabytes != nullptr ? std::atoll(megabytes) : 512) << 20;
+  }();
+  return bytes;
+}
+
+// `size` bytes at a border of huge pages, within a tensor of bytes.
 struct Block {
   Tensor bytes;
   char* start = nullptr;
   size_t size = 0;
+
+  size_t held() const { return size + cpu::kHugePage; }
 };
 
-Block new_block(const Tensor& like, size_t size) {
-  Block block;
-  const int64_t length = static_cast<int64_t>(size + cpu::kHugePage);  // room to align
-  block.bytes = allocate_vector(like, length, ScalarType::Byte);
-  const auto address = reinterpret_cast<uintptr_t>(block.bytes.mutable_data_ptr());
-  block.start = static_cast<char*>(block.bytes.mutable_data_ptr()) +
-                (cpu::kHugePage - address) % cpu::kHugePage;
+// A list node that moves between its owners: nothing is allocated where a result is freed.
+using OneBlock = std::list<Block>;
+
+OneBlock new_block(const Tensor& like, size_t size) {
+  OneBlock result(1);
+  Block& block = result.front();
+  block.bytes =
+      allocate_vector(like, static_cast<int64_t>(size + cpu::kHugePage), ScalarType::Byte);
+  char* const data = static_cast<char*>(block.bytes.mutable_data_ptr());
+  const uintptr_t past_border = reinterpret_cast<uintptr_t>(data) % cpu::kHugePage;
+  block.start = data + (cpu::kHugePage - past_border) % cpu::kHugePage;
   block.size = size;
   cpu::prefer_huge_pages(block.start, block.size);
-  return block;
+  return result;
 }
 
 // The blocks that nobody uses, oldest first. Whoever finds the lock taken does without: no thread
 // waits here, nor does a forked process whose parent held the lock.
 class IdleBlocks {
  public:
-  // The smallest that holds `size` and is not much larger; without a tensor if there is none.
-  Block take(size_t size) {
+  // The smallest that holds `size` and is not much larger; empty if there is none.
+  OneBlock take(size_t size) {
+    OneBlock found;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock()) return {};
+    if (!lock.owns_lock()) return found;
     auto best = blocks_.end();
     for (auto block = blocks_.begin(); block != blocks_.end(); ++block) {
       const bool fits = size <= block->size && block->size <= size + size / 4;
       if (fits && (best == blocks_.end() || block->size < best->size)) best = block;
     }
-    if (best == blocks_.end()) return {};
-    Block found = std::move(*best);
-    blocks_.erase(best);
-    held_ -= found.size;
+    if (best == blocks_.end()) return found;
+    held_ -= best->held();
+    found.splice(found.end(), blocks_, best);
     return found;
   }
 
-  void keep(Block block) {
-    if (block.size > kMostIdle) return;
-    std::list<Block> freed;  // beyond the lock
+  void keep(OneBlock block) {
+    cpu::lend_to_system(block.front().start, block.front().size);
+    OneBlock freed;  // beyond the lock
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock()) return;
-    cpu::lend_to_system(block.start, block.size);
-    held_ += block.size;
-    blocks_.push_back(std::move(block));
-    while (held_ > kMostIdle) {
-      held_ -= blocks_.front().size;
+    held_ += block.front().held();
+    blocks_.splice(blocks_.end(), block);
+    while (held_ > most_idle()) {
+      held_ -= blocks_.front().held();
       freed.splice(freed.end(), blocks_, blocks_.begin());
     }
   }
 
   size_t release() {
     std::list<Block> freed;
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return 0;
     freed.swap(blocks_);
     return std::exchange(held_, 0);
   }
@@ -85,20 +103,34 @@ IdleBlocks& idle_blocks() {
   return *blocks;
 }
 
+// Bytes of a dense tensor; nothing where they are more than an address can say.
+std::optional<size_t> byte_count(int rank, const int64_t* sizes, ScalarType type) {
+  size_t bytes = item_size(to_dtype(type));
+  for (int axis = 0; axis < rank; ++axis) {
+    if (__builtin_mul_overflow(bytes, static_cast<size_t>(sizes[axis]), &bytes)) return {};
+  }
+  return bytes;
+}
+
+// Bytes given back, as far as no other thread is about to take or keep some.
 int64_t release_result_memory() { return static_cast<int64_t>(idle_blocks().release()); }
 
 }  // namespace
 
 Tensor allocate_result(const Tensor& like, int rank, const int64_t* sizes, const int64_t* strides,
                        ScalarType type) {
-  size_t bytes = item_size(to_dtype(type));
-  for (int axis = 0; axis < rank; ++axis) bytes *= static_cast<size_t>(sizes[axis]);
-  if (bytes < kSmallestKept || like.is_cuda()) return allocate(like, rank, sizes, strides, type);
-
-  const size_t size = (bytes + cpu::kHugePage - 1) / cpu::kHugePage * cpu::kHugePage;
-  Block block = idle_blocks().take(size);
-  if (block.start == nullptr) block = new_block(like, size);
-  void* const start = block.start;
+  const std::optional<size_t> bytes = byte_count(rank, sizes, type);
+  const bool may_be_kept = bytes && kSmallestKept <= *bytes && *bytes <= most_idle();
+  if (like.is_cuda() || !may_be_kept) {
+    Tensor result = allocate(like, rank, sizes, strides, type);
+    const bool is_mapped = bytes && kMapped <= *bytes && !like.is_cuda();
+    if (is_mapped) cpu::prefer_huge_pages(result.mutable_data_ptr(), *bytes);
+    return result;
+  }
+  const size_t size = (*bytes + cpu::kHugePage - 1) / cpu::kHugePage * cpu::kHugePage;
+  OneBlock block = idle_blocks().take(size);
+  if (block.empty()) block = new_block(like, size);
+  void* const start = block.front().start;
   return torch::stable::from_blob(
       start, {sizes, static_cast<size_t>(rank)}, {strides, static_cast<size_t>(rank)},
       like.device(), type,

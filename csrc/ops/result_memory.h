@@ -2,8 +2,9 @@
 // of about its size: a training step asks for the same gradient again, and from the system it comes
 // page by page, which costs more than the loss.
 //
-// The memory is torch's own allocator's. What lies idle is at most kMostIdle, and the system may
-// take it back whenever memory is short.
+// The memory is torch's own allocator's. What lies idle is at most FUSEDLOSS_KEPT_MB megabytes (of
+// the environment, else 512; 0: every result is torch's own), and the system may take it back
+// whenever memory is short. A result in such memory has a storage that cannot be resized.
 #pragma once
 
 #include "ops/tensor_view.h"
@@ -12,7 +13,6 @@ namespace fusedloss::ops {
 
 // Smaller blocks malloc keeps by itself.
 constexpr size_t kSmallestKept = size_t{4} << 20;
-constexpr size_t kMostIdle = size_t{512} << 20;
 
 // An uninitialised tensor on `like`'s device, of these sizes and dense strides.
 Tensor allocate_result(const Tensor& like, int rank, const int64_t* sizes, const int64_t* strides,

@@ -85,7 +85,7 @@ def _log_softmax(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     top = torch.where(largest, x, 0.0).sum(1, keepdim=True)
     z = torch.where(largest, 0.0, x - top)
     rest = torch.where(largest, 0.0, z.exp()).sum(1, keepdim=True)
-    rest = rest + (top - top).detach()  # NaN where the largest is NaN or infinite, as in torch
+    rest = rest + (top - top)  # NaN, and its derivative, where the largest is not finite, as torch
     return z - rest.log1p(), z, largest
 
 
