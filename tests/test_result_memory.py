@@ -20,7 +20,6 @@ from fusedloss import _ops
 MEGABYTE = 1 << 20
 SHAPE = (2, 4, 512, 512)  # 8 MB of float32
 KEPT = 4 * MEGABYTE  # what is smaller malloc keeps
-ROOM = 2 * MEGABYTE  # of every block, to align what it holds
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +42,7 @@ def test_freed_memory_is_used_again():
     address, size = first.data_ptr(), first.nbytes
     del first
     assert gradient(input).data_ptr() == address
-    assert _ops.release_result_memory() == size + ROOM
+    assert _ops.release_result_memory() == size
     assert _ops.release_result_memory() == 0
 
 
@@ -61,7 +60,7 @@ def test_small_results_are_left_to_malloc():
     gradient(input)
     assert _ops.release_result_memory() == 0
     gradient(torch.randn(KEPT // 4))
-    assert _ops.release_result_memory() == KEPT + ROOM
+    assert _ops.release_result_memory() == KEPT
 
 
 def test_results_in_use_share_nothing():
@@ -152,7 +151,7 @@ def test_idle_memory_is_bounded():
     held = [gradient(input) for _ in range(7)]
     assert held[0].nbytes * 7 > 512 * MEGABYTE
     held.clear()
-    assert _ops.release_result_memory() == 5 * (96 * MEGABYTE + ROOM)
+    assert _ops.release_result_memory() == 5 * 96 * MEGABYTE
 
 
 def test_larger_results_are_not_kept():
@@ -247,8 +246,8 @@ def test_another_bound_from_the_environment():
     )
     for bound, wanted in (
         ("0", ["True", "0"]),
-        ("9", ["False", "0"]),
-        ("10", ["False", "10485760"]),
+        ("7", ["True", "0"]),
+        ("8", ["False", str(8 * MEGABYTE)]),
     ):
         command = [sys.executable, "-c", program]
         environment = os.environ | {"FUSEDLOSS_KEPT_MB": bound}

@@ -9,7 +9,7 @@
 #include <optional>
 #include <utility>
 
-#include "cpu/memory_advice.h"
+#include "cpu/huge_pages.h"
 
 namespace fusedloss::ops {
 namespace {
@@ -25,13 +25,9 @@ size_t most_idle() {
   return bytes;
 }
 
-// `size` bytes at a border of huge pages, within a tensor of bytes.
 struct Block {
   Tensor bytes;
-  char* start = nullptr;
   size_t size = 0;
-
-  size_t held() const { return size + cpu::kHugePage; }
 };
 
 // A list node that moves between its owners: nothing is allocated where a result is freed.
@@ -39,14 +35,9 @@ using OneBlock = std::list<Block>;
 
 OneBlock new_block(const Tensor& like, size_t size) {
   OneBlock result(1);
-  Block& block = result.front();
-  block.bytes =
-      allocate_vector(like, static_cast<int64_t>(size + cpu::kHugePage), ScalarType::Byte);
-  char* const data = static_cast<char*>(block.bytes.mutable_data_ptr());
-  const uintptr_t past_border = reinterpret_cast<uintptr_t>(data) % cpu::kHugePage;
-  block.start = data + (cpu::kHugePage - past_border) % cpu::kHugePage;
-  block.size = size;
-  cpu::prefer_huge_pages(block.start, block.size);
+  result.front().bytes = allocate_vector(like, static_cast<int64_t>(size), ScalarType::Byte);
+  result.front().size = size;
+  cpu::prefer_huge_pages(result.front().bytes.mutable_data_ptr(), size);
   return result;
 }
 
@@ -65,20 +56,19 @@ class IdleBlocks {
       if (fits && (best == blocks_.end() || block->size < best->size)) best = block;
     }
     if (best == blocks_.end()) return found;
-    held_ -= best->held();
+    held_ -= best->size;
     found.splice(found.end(), blocks_, best);
     return found;
   }
 
   void keep(OneBlock block) {
-    cpu::lend_to_system(block.front().start, block.front().size);
     OneBlock freed;  // beyond the lock
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock()) return;
-    held_ += block.front().held();
+    held_ += block.front().size;
     blocks_.splice(blocks_.end(), block);
     while (held_ > most_idle()) {
-      held_ -= blocks_.front().held();
+      held_ -= blocks_.front().size;
       freed.splice(freed.end(), blocks_, blocks_.begin());
     }
   }
@@ -127,14 +117,12 @@ Tensor allocate_result(const Tensor& like, int rank, const int64_t* sizes, const
     if (is_mapped) cpu::prefer_huge_pages(result.mutable_data_ptr(), *bytes);
     return result;
   }
-  const size_t size = (*bytes + cpu::kHugePage - 1) / cpu::kHugePage * cpu::kHugePage;
-  OneBlock block = idle_blocks().take(size);
-  if (block.empty()) block = new_block(like, size);
-  void* const start = block.front().start;
+  OneBlock block = idle_blocks().take(*bytes);
+  if (block.empty()) block = new_block(like, *bytes);
+  void* const data = block.front().bytes.mutable_data_ptr();
   return torch::stable::from_blob(
-      start, {sizes, static_cast<size_t>(rank)}, {strides, static_cast<size_t>(rank)},
-      like.device(), type,
-      [block = std::move(block)](void*) mutable { idle_blocks().keep(std::move(block)); });
+      data, {sizes, static_cast<size_t>(rank)}, {strides, static_cast<size_t>(rank)}, like.device(),
+      type, [block = std::move(block)](void*) mutable { idle_blocks().keep(std::move(block)); });
 }
 
 Tensor allocate_result_like(const Tensor& like, ScalarType type) {

@@ -3,8 +3,9 @@
 // page by page, which costs more than the loss.
 //
 // The memory is torch's own allocator's. What lies idle is at most FUSEDLOSS_KEPT_MB megabytes (of
-// the environment, else 512; 0: every result is torch's own), and the system may take it back
-// whenever memory is short. A result in such memory has a storage that cannot be resized.
+// the environment, else 512; 0: every result is torch's own). It is not lent to the system
+// meanwhile (MADV_FREE): where pages are small, taking it back costs as much as half the loss. A
+// result in such memory has a storage that cannot be resized.
 #pragma once
 
 #include "ops/tensor_view.h"
