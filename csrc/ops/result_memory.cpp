@@ -62,7 +62,7 @@ class IdleBlocks {
   }
 
   void keep(OneBlock block) {
-    OneBlock freed;  // beyond the lock
+    std::list<Block> freed;  // beyond the lock
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock()) return;
     held_ += block.front().size;
