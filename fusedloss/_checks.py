@@ -30,9 +30,8 @@ _MAX_FLOAT = sys.float_info.max  # a Python integer may be larger
 def check_legacy(size_average, reduce) -> None:
     """torch's deprecated flags keep their places in the signatures, and nothing else."""
     if size_average is not None or reduce is not None:
-        name, value = ("size_average", size_average)
-        if size_average is None:
-            name, value = ("reduce", reduce)
+        legacy = {"size_average": size_average, "reduce": reduce}
+        name, value = next((n, v) for n, v in legacy.items() if v is not None)
         raise TypeError(
             f'give mask and weight by keyword, and reduction="mean", "sum" or "none"; got '
             f"{name}={_shown(value)}, which is deprecated in torch and not supported"
